@@ -1,0 +1,78 @@
+"""Memory that is passed in: weights live in modules, what happened so far lives in a State.
+
+What departs from the textbook: streaming modules usually hide their buffers. Here they are values one can save,
+copy, fork, count and reset row by row. Three rules:
+
+1. Only the module that made a state touches its fields.
+2. Writes are in place, fields are frozen, addresses never move (so a captured CUDA graph stays right).
+3. Time advances in one line, and nothing on the way waits for the device.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+
+import torch
+from torch import Tensor
+
+
+def slot(empty: float = 0, row_dim: int = 0):
+    """A tensor field: what it holds when nothing has happened yet, and which dimension counts conversations."""
+    return field(metadata={"empty": empty, "row_dim": row_dim})
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """Base of all states: a tree of named tensors. Subclasses are frozen dataclasses of `slot` fields,
+    other states, tuples of states, and constants."""
+
+    def slots(self, prefix: str = "") -> Iterator[tuple[str, Tensor, dict]]:
+        for f in fields(self):
+            value, name = getattr(self, f.name), prefix + f.name
+            if isinstance(value, Tensor):
+                yield name, value, f.metadata
+            for i, child in enumerate(value if isinstance(value, tuple) else (value,)):
+                if isinstance(child, State):
+                    yield from child.slots(f"{name}.{i}." if isinstance(value, tuple) else f"{name}.")
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor by its dotted name; the tensors themselves, not copies."""
+        return {name: tensor for name, tensor, _ in self.slots()}
+
+    @property
+    def nbytes(self) -> int:
+        return sum(t.nbytes for t in self.tensors().values())
+
+    @torch.no_grad()
+    def snapshot(self) -> dict[str, Tensor]:
+        """A copy of everything, to be given back to `restore`."""
+        return {name: tensor.clone() for name, tensor in self.tensors().items()}
+
+    @torch.no_grad()
+    def restore(self, saved: dict[str, Tensor]) -> None:
+        """Copy a snapshot into place. Raises ValueError if it is of another model or batch size."""
+        mine = self.tensors()
+        wrong = sorted(n for n in mine.keys() | saved.keys()
+                       if n not in mine or n not in saved or mine[n].shape != saved[n].shape)
+        if wrong:
+            raise ValueError(f"this snapshot is of another model or batch: {', '.join(wrong[:6])} do not fit")
+        for name, tensor in mine.items():
+            tensor.copy_(saved[name])
+
+    @torch.no_grad()
+    def reset(self, rows: Tensor | None = None) -> None:
+        """Back to the beginning, for all conversations or those where `rows` [B] bool is true."""
+        for _, tensor, meta in self.slots():
+            if rows is None:
+                tensor.fill_(meta["empty"])
+            else:
+                shape = [1] * tensor.ndim
+                shape[meta["row_dim"]] = -1
+                tensor.masked_fill_(rows.to(tensor.device).view(shape), meta["empty"])
+
+
+def keep(active: Tensor | None, new: Tensor, old: Tensor) -> Tensor:
+    """`new` for rows that are active [B], `old` for those that pause."""
+    if active is None:
+        return new
+    return torch.where(active.view(-1, *[1] * (new.ndim - 1)), new, old)

@@ -1,0 +1,1 @@
+"""Everything `lite` is trained with: synthetic speech, a closed little world, and the training loops."""

@@ -1,0 +1,156 @@
+"""The sentences of the little world, spoken and kept: the store that the codec and the dialogues draw from.
+
+    python -m personaplex_lite.training.clips --out runs/clips --split train --agent 6000 --user 4500
+
+A folder holds shards of some 400 clips, each a fair sample of the whole:
+
+    shard_0000.npz   pcm int16 [samples] at 24 kHz, offsets int64 [n + 1] into it,
+                     phones int8 [labels] at 50 Hz, phone_offsets int64 [n + 1] into them
+    shard_0000.json  n records: text, voice, seed, side, kind, slots, split, seconds,
+                     words [[word, start, end], ...]
+
+Both files appear complete or not at all, the JSON last: a shard may be read as soon as its JSON is there, and
+a run that was cut off goes on with the shards that are missing.
+"""
+import argparse
+import json
+import multiprocessing
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from random import Random
+
+import numpy as np
+from tqdm import tqdm
+
+from . import world
+from .speech import AGENT_VOICES, USER_VOICES, synth
+
+SHARD = 400                                     # clips
+AGENT_SHARES = {"price": .42, "greeting": .26, "company": .11, "open": .04, "close": .05, "name": .05,
+                "unknown": .03, "thanks": .02, "bye": .02}
+USER_SHARES = {"price": .40, "open": .09, "close": .09, "name": .08, "company": .08, "unknown": .11,
+               "greeting": .05, "thanks": .05, "bye": .05}
+VOICE_SEEDS = {"train": 5, "test": 1}           # how often each voice says each prompt sentence
+TEST_SEEDS = 1_000_000                          # test seeds start here: no test clip is also a training clip
+
+
+@dataclass(frozen=True)
+class ClipSpec:
+    """One clip to make. side: "agent", "user" or "voice" (a voice prompt); slots: the facts in the text."""
+    text: str
+    voice: str
+    seed: int
+    side: str
+    kind: str
+    slots: dict = field(default_factory=dict)
+    split: str = "train"
+
+
+def agent_sentences(kind, split):
+    """All (text, slots) an agent can say for `kind` with the facts of `split`."""
+    pairs = {
+        "price": [{"item": item, "price": price} for item in world.ITEMS
+                  for price in world.choices_for(item, world.PRICES, split)],
+        "greeting": [{"name": name, "company": company} for company in world.COMPANIES
+                     for name in world.choices_for(company, world.NAMES, split)],
+        "company": [{"company": company} for company in world.COMPANIES],
+        "name": [{"name": name} for name in world.NAMES],
+        "open": [{"opens": hour} for hour in world.OPENS],
+        "close": [{"closes": hour} for hour in world.CLOSES],
+    }
+    sentences = []
+    for slots in pairs.get(kind, [{}]):
+        known = {"name": "", "company": "", "opens": "", "closes": ""} | slots
+        item, price = known.pop("item", None), known.pop("price", None)
+        sentences.append((world.answer(kind, world.Facts(prices={item: price}, **known), item), slots))
+    return sentences
+
+
+def user_sentences(kind, split):
+    """All (text, slots) a user can say for `kind`; a price question about every item, whoever sells it."""
+    items = [{"item": item} for item in world.ITEMS] if kind == "price" else [{}]
+    return [(phrasing.format(**slots), slots) for phrasing in world.phrasings(kind, split) for slots in items]
+
+
+def inventory(split="train", n_agent=6000, n_user=4500, seed=0):
+    """-> list[ClipSpec], shuffled: about n_agent and n_user clips and the voice prompts, no two alike.
+
+    Within a kind, sentences x voices are drawn without replacement; once used up, again with the next seed.
+    """
+    rng = Random(seed)
+    sides = [("agent", n_agent, AGENT_SHARES, agent_sentences, AGENT_VOICES),
+             ("user", n_user, USER_SHARES, user_sentences, USER_VOICES)]
+    first = TEST_SEEDS if split == "test" else 0
+    specs = []
+    for side, n, shares, sentences, voices in sides:
+        for kind, share in shares.items():
+            deck = [(text, slots, voice) for text, slots in sentences(kind, split) for voice in voices]
+            for index in range(round(n * share)):
+                if index % len(deck) == 0:
+                    rng.shuffle(deck)
+                text, slots, voice = deck[index % len(deck)]
+                specs.append(ClipSpec(text, voice, first + index // len(deck), side, kind, slots, split))
+    specs += [ClipSpec(text, voice, first + again, "voice", "voice", {}, split) for voice in AGENT_VOICES
+              for text in world.VOICE_SENTENCES for again in range(VOICE_SEEDS[split])]
+    rng.shuffle(specs)
+    return specs
+
+
+def build(folder, specs, workers=2):
+    """Speak `specs` into shards under `folder` with `workers` processes; shards already there are kept."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = [(folder / f"shard_{index:04d}", specs[start: start + SHARD])
+            for index, start in enumerate(range(0, len(specs), SHARD))]
+    jobs = [job for job in jobs if not job[0].with_suffix(".json").exists()]
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        for _ in tqdm(pool.imap(_write_shard, jobs), total=len(jobs), unit="shard"):
+            pass
+
+
+def _write_shard(job):
+    """Synthesise one shard and put its two files in place."""
+    path, specs = job
+    spoken = [synth(spec.text, spec.voice, spec.seed) for spec in specs]
+    pcm = [np.round(np.clip(clip.pcm, -1, 1) * 32767).astype(np.int16) for clip in spoken]
+    phones = [clip.phones for clip in spoken]
+    records = [asdict(spec) | {"words": clip.words, "seconds": round(clip.seconds, 4)}
+               for spec, clip in zip(specs, spoken)]
+    partial = path.with_name(path.name + ".part.npz")
+    np.savez(partial, pcm=np.concatenate(pcm), offsets=_offsets(pcm),
+             phones=np.concatenate(phones), phone_offsets=_offsets(phones))
+    os.replace(partial, path.with_suffix(".npz"))
+    partial.write_text(json.dumps(records))
+    os.replace(partial, path.with_suffix(".json"))
+
+
+def _offsets(arrays):
+    """n arrays -> int64 [n + 1]: where each begins in their concatenation, and the end."""
+    return np.concatenate([[0], np.cumsum([len(array) for array in arrays])]).astype(np.int64)
+
+
+def load_shard(path):
+    """Path of a shard -> (records, pcm: list of int16 [N], phones: list of int8 [ceil(N / 480)])."""
+    path = Path(path)
+    records = json.loads(path.with_suffix(".json").read_text())
+    with np.load(path.with_suffix(".npz")) as data:
+        pcm = np.split(data["pcm"], data["offsets"][1:-1])
+        phones = np.split(data["phones"], data["phone_offsets"][1:-1])
+    return records, pcm, phones
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Speak the little world's sentences into shards of clips.")
+    parser.add_argument("--out", default="runs/clips", help="folder; the split's name is added")
+    parser.add_argument("--split", choices=["train", "test"], default="train")
+    parser.add_argument("--agent", type=int, default=6000, help="number of agent clips")
+    parser.add_argument("--user", type=int, default=4500, help="number of user clips")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=2)
+    args = parser.parse_args()
+    build(Path(args.out) / args.split, inventory(args.split, args.agent, args.user, args.seed), args.workers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""What both trainings share: folders one can resume from, learning-rate curve, averaged weights, several processes.
+
+`torchrun --nproc-per-node N -m personaplex_lite train …` starts N processes; each draws its own batches (the rank
+is in the seed) and gradients are averaged before every update.
+"""
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+def start() -> tuple[int, int, torch.device]:
+    """(rank, world size, device) of this process; joins the others if torchrun started it."""
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
+    if world > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if cuda else "gloo")
+    if not cuda:
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
+    return rank, world, device
+
+
+@torch.no_grad()
+def average_gradients(model: nn.Module, world: int) -> None:
+    if world == 1:
+        return
+    grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in model.parameters() if p.requires_grad]
+    flat = torch.cat([g.flatten() for g in grads])
+    dist.all_reduce(flat)
+    flat /= world
+    for p, piece in zip((p for p in model.parameters() if p.requires_grad), flat.split([g.numel() for g in grads])):
+        p.grad = piece.view_as(p)
+
+
+def cosine(step: int, total: int, peak: float, warmup: int = 100, floor: float = 0.05) -> float:
+    """Learning rate at a step: linear warm-up, then a half cosine down to floor · peak."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    x = (step - warmup) / max(1, total - warmup)
+    return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, x))))
+
+
+class Average:
+    """Exponential moving average of a model's parameters (and a plain copy of its buffers)."""
+
+    def __init__(self, model: nn.Module, decay: float = 0.999):
+        self.decay, self.mean = decay, {n: p.detach().clone() for n, p in model.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        params = dict(model.named_parameters())
+        torch._foreach_lerp_(list(self.mean.values()), [params[n].detach() for n in self.mean], 1 - self.decay)
+
+    @torch.no_grad()
+    def swap(self, model: nn.Module) -> None:
+        """Exchange the model's weights with the averaged ones; call again to change back."""
+        for n, p in model.named_parameters():
+            mine = self.mean[n].clone()
+            self.mean[n].copy_(p)
+            p.copy_(mine)
+
+
+class Run:
+    """A training folder: `last.pt` to resume from, `log.jsonl` with one line per report."""
+
+    def __init__(self, folder, rank: int = 0):
+        self.folder, self.rank, self.began = Path(folder), rank, time.time()
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def resume(self, **parts) -> int:
+        """Load every part from `last.pt`; return the step to go on from (0 for a new run)."""
+        path = self.folder / "last.pt"
+        if not path.exists():
+            return 0
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        for name, part in parts.items():
+            if isinstance(part, Average):
+                for n, t in part.mean.items():
+                    t.copy_(saved[name][n])
+            else:
+                part.load_state_dict(saved[name])
+        return saved["step"]
+
+    def save(self, step: int, **parts) -> None:
+        if self.rank == 0:
+            state = {n: p.mean if isinstance(p, Average) else p.state_dict() for n, p in parts.items()}
+            torch.save(state | {"step": step}, self.folder / "last.tmp")
+            os.replace(self.folder / "last.tmp", self.folder / "last.pt")     # never half a file
+
+    def log(self, **numbers) -> None:
+        if self.rank == 0:
+            plain = {k: round(float(v), 5) if isinstance(v, (float, Tensor)) else v for k, v in numbers.items()}
+            with open(self.folder / "log.jsonl", "a") as file:
+                file.write(json.dumps(plain | {"seconds": round(time.time() - self.began, 1)}) + "\n")

@@ -1,0 +1,172 @@
+"""The causal transformer that serves Mimi and the temporal model.
+
+What departs from the textbook: keys are rotated before they are stored, so a ring of keys never needs rotating
+again; each ring slot carries the step it holds (`pos`), and the mask is made from those steps alone. That is why
+one set of lines runs offline, streaming, in any chunk size, with rows at different times.
+
+Ring length = context + chunk - 1: with fewer slots the first query of a chunk loses keys to the last. The official
+code has fewer (`ring="official"`: context slots, the oldest hidden); ask for that to reproduce its numbers.
+
+Shapes: b conversations, n new steps, c ring slots, h heads, d dims of a head.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import TransformerConfig
+from .state import State, keep, slot
+
+
+@dataclass(frozen=True, eq=False)
+class KVState(State):
+    k: Tensor = slot(row_dim=1)   # [layers, b, c, h, d] ring of rotated keys
+    v: Tensor = slot(row_dim=1)   # [layers, b, c, h, d]
+    pos: Tensor = slot(-1)        # [b, c] the step that each slot holds, -1 while empty
+    chunk: int = 1                # most steps written at once
+    official: bool = False        # hide the oldest slot of a full ring, as the official code does
+
+    def claim(self, positions: Tensor, active: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Book slots for steps `positions` [b, n]; return their (row, slot) index pair."""
+        b, n = positions.shape
+        if n > self.chunk:
+            raise ValueError(f"this state takes chunks of at most {self.chunk} steps, got {n}")
+        where = torch.arange(b, device=positions.device)[:, None], positions % self.pos.shape[1]
+        self.pos[where] = keep(active, positions, self.pos[where])
+        return where
+
+    def write(self, layer: int, where, k: Tensor, v: Tensor, active: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Store k, v [b, n, h, d] of one layer; return the whole ring [b, c, h, d] of both."""
+        for ring, new in ((self.k[layer], k), (self.v[layer], v)):
+            ring[where] = keep(active, new, ring[where]) if active is not None else new
+        return self.k[layer], self.v[layer]
+
+
+class RMSNorm(nn.Module):
+    """Scale to unit mean square, in float32 whatever comes in."""
+
+    def __init__(self, dim: int, eps: float = 1e-8):
+        super().__init__()
+        self.alpha, self.eps = nn.Parameter(torch.ones(dim)), eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.float()
+        return (self.alpha.float() * y * torch.rsqrt(y.square().mean(-1, keepdim=True) + self.eps)).to(x.dtype)
+
+
+def rope_table(positions: Tensor, dim: int, max_period: float) -> tuple[Tensor, Tensor]:
+    """cos and sin [b, n, 1, dim/2] float32 of each step's angles."""
+    inverse = max_period ** (-torch.arange(0, dim, 2, device=positions.device, dtype=torch.float32) / dim)
+    angle = positions[..., None, None].float() * inverse
+    return angle.cos(), angle.sin()
+
+
+def rotate(x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn neighbouring pairs of x [b, n, h, d] by their step's angles, in float32."""
+    cos, sin = table
+    real, imag = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    return torch.stack([real * cos - imag * sin, real * sin + imag * cos], -1).flatten(-2).to(x.dtype)
+
+
+class Attention(nn.Module):
+    def __init__(self, dim: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.in_proj = nn.Linear(dim, 3 * dim, bias=False)    # rows: q, k, v; each head by head
+        self.out_proj = nn.Linear(dim, dim, bias=False)
+
+    def forward(self, x: Tensor, rope, mask: Tensor, store=None) -> Tensor:
+        """x [b, n, dim]; mask [b, 1, n, keys] true = visible; `store(k, v)` puts them in the ring, returns it."""
+        q, k, v = self.in_proj(x).unflatten(-1, (3, self.heads, -1)).unbind(2)     # [b, n, h, d]
+        q, k = rotate(q, rope), rotate(k, rope)
+        if store is not None:
+            k, v = store(k, v)
+        y = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), mask)
+        return self.out_proj(y.transpose(1, 2).flatten(2))
+
+
+class GatedMLP(nn.Module):
+    """SwiGLU."""
+
+    def __init__(self, dim: int, hidden: int):
+        super().__init__()
+        self.linear_in = nn.Linear(dim, 2 * hidden, bias=False)   # first half is squashed, second multiplies
+        self.linear_out = nn.Linear(hidden, dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, value = self.linear_in(x).chunk(2, dim=-1)
+        return self.linear_out(F.silu(gate) * value)
+
+
+class MLP(nn.Module):
+    def __init__(self, dim: int, hidden: int):
+        super().__init__()
+        self.linear1 = nn.Linear(dim, hidden, bias=False)
+        self.linear2 = nn.Linear(hidden, dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear2(F.gelu(self.linear1(x)))
+
+
+class Layer(nn.Module):
+    """Pre-norm attention and MLP. Mimi's has LayerNorm, GELU and a learned scale on each branch."""
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__()
+        dim, lm = config.dim, config.kind == "lm"
+        self.norm1 = RMSNorm(dim) if lm else nn.LayerNorm(dim)
+        self.attn = Attention(dim, config.heads)
+        self.norm2 = RMSNorm(dim) if lm else nn.LayerNorm(dim)
+        self.mlp = GatedMLP(dim, config.hidden) if lm else MLP(dim, config.hidden)
+        self.scale1 = None if lm else nn.Parameter(torch.full((dim,), config.layer_scale))
+        self.scale2 = None if lm else nn.Parameter(torch.full((dim,), config.layer_scale))
+
+    def forward(self, x: Tensor, rope, mask: Tensor, store=None) -> Tensor:
+        a = self.attn(self.norm1(x), rope, mask, store)
+        x = x + (a if self.scale1 is None else a * self.scale1)
+        m = self.mlp(self.norm2(x))
+        return x + (m if self.scale2 is None else m * self.scale2)
+
+
+class Transformer(nn.Module):
+    """x = transformer(x, t, state): x [b, n, dim], t [b] int64 the step of x[:, 0] in each row.
+
+    state=None is the offline model: the same lines, attending over x itself.
+    """
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__()
+        self.config = config
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
+
+    def new_state(self, batch: int, chunk: int = 1, ring: str = "exact") -> KVState:
+        """Empty memory. ring "exact": streams equal the offline model for ever; "official": see the file's head."""
+        c, w = self.config, self.layers[0].attn.in_proj.weight
+        slots = c.context + (chunk - 1 if ring == "exact" else 0)
+        dtype = w.dtype if w.dtype.is_floating_point else torch.float32
+        k = torch.zeros(c.layers, batch, slots, c.heads, c.dim // c.heads, device=w.device, dtype=dtype)
+        pos = torch.full((batch, slots), -1, dtype=torch.int64, device=w.device)
+        return KVState(k, k.clone(), pos, chunk, ring == "official")
+
+    def visible(self, query: Tensor, key: Tensor, official: bool) -> Tensor:
+        """Mask [b, 1, n, c]: key steps at or before the query's own, and no older than the context."""
+        q, k = query[:, :, None], key[:, None, :]
+        floor = query[:, -1:, None] + 1 if official else q     # official: counted from the chunk's end, one short
+        return ((k >= 0) & (k <= q) & (k > floor - self.config.context))[:, None]
+
+    def forward(self, x: Tensor, t: Tensor, state: KVState | None = None, active: Tensor | None = None) -> Tensor:
+        query = t[:, None] + torch.arange(x.shape[1], device=x.device)                   # [b, n]
+        rope = rope_table(query, self.config.dim // self.config.heads, self.config.max_period)
+        if state is None:
+            mask = self.visible(query, query, False)
+            for layer in self.layers:
+                x = layer(x, rope, mask)
+            return x
+        where = state.claim(query, active)
+        mask = self.visible(query, state.pos, state.official)
+        for i, layer in enumerate(self.layers):
+            x = layer(x, rope, mask, lambda k, v, i=i: state.write(i, where, k, v, active))
+        return x
