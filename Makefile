@@ -1,0 +1,60 @@
+# Everything lives in .venv; nothing is installed anywhere else. `make` alone lists what can be done.
+PYTHON  ?= python3
+BIN     := .venv/bin
+BOOT     = @$(PYTHON) tools/bootstrap.py $(if $(LOCKED),--locked) --extras
+PYTEST  := $(BIN)/python -m pytest -p no:cacheprovider
+ARGS    ?=
+NBVAL    = $(if $(wildcard notebooks/*.ipynb),notebooks --nbval --nbval-current-env --nbval-cell-timeout=600 \
+           --nbval-sanitize-with=tests/nbval.cfg)
+
+.DEFAULT_GOAL := help
+.PHONY: help talk lab test quick lint train-codec train-lm eval-deps lock clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  LOCKED=1 takes the versions of requirements.lock; ARGS='…' is passed on to the command."
+
+talk: ## install what is needed, then hear the model answer a recorded question
+	$(BOOT) notebooks
+	@$(BIN)/personaplex-lite talk $(ARGS)
+
+lab: ## open the notebooks, at the first one
+	$(BOOT) notebooks
+	@$(BIN)/jupyter lab notebooks/00_hear_it.ipynb
+
+test: ## everything: unit tests and every notebook, with all extras
+	$(BOOT) notebooks,dev,eval,train
+	@$(MAKE) --no-print-directory eval-deps
+	$(PYTEST) tests $(NBVAL) $(ARGS)
+
+quick: ## the everyday loop, about three minutes
+	$(BOOT) notebooks,dev
+	$(PYTEST) tests -m "not slow and not browser" $(ARGS)
+
+lint: ## ruff, then the line table
+	$(BOOT) dev
+	@$(BIN)/ruff check --no-cache .
+	@$(BIN)/python tools/lines.py
+
+train-codec: ## train the codec from scratch (ARGS='--help' says how)
+	$(BOOT) train
+	$(BIN)/personaplex-lite train codec $(ARGS)
+
+train-lm: ## train the language model from scratch (ARGS='--help' says how)
+	$(BOOT) train
+	$(BIN)/personaplex-lite train lm $(ARGS)
+
+# resemblyzer declares two packages that no longer build; what it really uses is in the [eval] extra.
+eval-deps: ## the judges: voice activity, whisper, speaker similarity
+	$(BOOT) eval
+	@test -d $(BIN)/../lib/python3*/site-packages/resemblyzer || \
+		$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps "resemblyzer>=0.1.4"
+
+lock: ## write requirements.lock from what .venv has now
+	@{ echo "# The versions .venv had on `$(BIN)/python -V`, written by \`make lock\`. To have the same: make LOCKED=1 talk, or"; \
+	   echo "# pip install -c requirements.lock -e '.[notebooks,dev,eval,train]'"; \
+	   $(BIN)/python -m pip freeze --exclude-editable | grep -v ' @ ' | sed 's/+[a-z0-9.]*$$//'; } > requirements.lock
+
+clean: ## remove .venv and everything made (runs/ and data/ stay)
+	rm -rf .venv out build dist *.egg-info .ruff_cache .pytest_cache
+	find personaplex_lite tools tests notebooks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,0 +1,236 @@
+"""Two-channel dialogues on the token grid, put together from clips that were encoded once.
+
+What departs from the textbook: nothing is mixed as sound. Each clip becomes codes with a little of its own silence
+around it; a dialogue lays those codes into the two audio rows of a grid, at exact frames, with the prompt before
+it and the words in the text row. So a few hours of speech give an unlimited number of conversations.
+
+Shapes: q code books, t frames.
+"""
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import torch
+
+from ..config import LMConfig
+from ..text import FRAME, Text
+from . import world
+
+RATE = 24_000
+LEAD, TAIL = 5, 4                       # frames of silence encoded before and after each clip
+NOISES = (0.0, 3e-4, 2e-3)              # standard deviation of the user's background, one per dialogue
+TEXT_LEADS = 2                          # frames by which a word's text comes before its sound
+PHASES = {"role": 6, "voice": 6}        # frames of silence after each part of the prompt
+
+
+def encode_clips(folder, mimi, out, shards=None, seed: int = 0) -> None:
+    """Encode every shard in `folder` with the shipped codec -> `out`/shard_*.npz and .json. Resumes."""
+    from tqdm import tqdm
+
+    from .clips import load_shard
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    size = mimi.config.frame_size
+    todo = [p for p in sorted(Path(folder).glob("shard_*.json")) if not (out / p.name).exists()]
+    for path in tqdm(todo[shards] if shards else todo, desc="encode", mininterval=5):
+        records, pcm, _ = load_shard(path)
+        rng = np.random.default_rng([seed, int(path.stem[-4:])])
+        codes = [None] * len(pcm)
+        order = sorted(range(len(pcm)), key=lambda i: len(pcm[i]))
+        for group in (order[i:i + 16] for i in range(0, len(order), 16)):
+            lengths, wav = [], np.zeros((len(group), 1, (len(pcm[group[-1]]) // size + LEAD + TAIL + 2) * size),
+                                        np.float32)
+            for row, i in enumerate(group):
+                _place(wav[row, 0], records[i], pcm[i] / 32768, size, rng)
+                lengths.append(int(np.ceil(records[i]["at"] / FRAME + len(pcm[i]) / size)) + TAIL)
+            made = mimi.encode(torch.from_numpy(wav)).numpy().astype(np.int16)
+            for row, i in enumerate(group):
+                codes[i] = made[row, :, :lengths[row]]
+        at = np.concatenate([[0], np.cumsum([c.shape[1] for c in codes])])
+        np.savez(out / (path.stem + ".npz"), codes=np.concatenate(codes, 1), offsets=at)
+        (out / path.name).write_text(json.dumps(records))
+
+
+def _place(row: np.ndarray, record: dict, pcm: np.ndarray, size: int, rng) -> None:
+    """Put a clip into its row of sound; `record` learns where it begins ("at", seconds) and its noise class."""
+    at = 0 if record["side"] == "voice" else LEAD * size + int(rng.integers(size))
+    gain = 10 ** (rng.uniform(-12, 6) / 20) if record["side"] == "user" else 1.0
+    record["at"], record["noise"] = at / RATE, 0
+    row[at:at + len(pcm)] = pcm * gain
+    if record["side"] == "user":
+        record["noise"] = int(rng.choice(3, p=[0.5, 0.25, 0.25]))
+        row += rng.standard_normal(len(row)).astype(np.float32) * NOISES[record["noise"]]
+
+
+def encode_backgrounds(mimi, out, seconds: int = 60) -> dict:
+    """Codes of digital silence, of a 440 Hz sine (the checkpoint's two constants) and of each background noise."""
+    rng = np.random.default_rng(0)
+    n = int(seconds * 12.5) * mimi.config.frame_size
+    rooms = [torch.from_numpy(rng.standard_normal(n).astype(np.float32) * s) for s in NOISES]
+    rooms = np.stack([mimi.encode(x)[0].numpy() for x in rooms]).astype(np.int16)                     # [3, q, t]
+    sine = mimi.encode(0.5 * torch.sin(2 * torch.pi * 440 * torch.arange(n // 4) / RATE))[0].numpy()
+    most = [[int(np.bincount(row[20:]).argmax()) for row in codes] for codes in (rooms[0], sine)]
+    np.savez(Path(out) / "rooms.npz", rooms=rooms, silence=most[0], sine=most[1])
+    return {"silence": tuple(most[0]), "sine": tuple(most[1])}
+
+
+@dataclass
+class Clip:
+    codes: np.ndarray       # int16 [q, t]
+    at: float               # second in the clip where its sound begins
+    record: dict
+
+    @property
+    def first(self) -> float:
+        """Frame in the clip where its sound begins, and where it ends."""
+        return self.at / FRAME
+
+    @property
+    def last(self) -> float:
+        return (self.at + self.record["seconds"]) / FRAME
+
+
+class Library:
+    """The encoded clips of a split, by (side, voice, text), and by what a question is about."""
+
+    def __init__(self, folder):
+        self.said, self.asked, self.voices, self.greetings = (defaultdict(list) for _ in range(4))
+        for path in sorted(Path(folder).glob("shard_*.json")):
+            with np.load(path.with_suffix(".npz")) as data:
+                codes = np.split(data["codes"], data["offsets"][1:-1], axis=1)
+            for record, code in zip(json.loads(path.read_text()), codes):
+                clip, side, voice = Clip(code, record["at"], record), record["side"], record["voice"]
+                if side == "voice":
+                    self.voices[voice].append(clip)
+                elif side == "agent":
+                    self.said[voice, record["text"]].append(clip)
+                    if record["kind"] == "greeting":
+                        self.greetings[voice].append(clip)
+                else:
+                    self.asked[voice, record["noise"], record["kind"], record["slots"].get("item")].append(clip)
+        with np.load(Path(folder).parent / "rooms.npz") as data:
+            self.rooms = data["rooms"]
+        self.users = sorted({key[0] for key in self.asked})
+
+
+class Dialogue:
+    """A grid being written: frames [17, t] and, beside it, what the losses need to know."""
+
+    def __init__(self, config: LMConfig, text: Text, total: int):
+        self.config, self.text = config, text
+        self.frames = np.full((config.rows, total), config.pad, np.int64)
+        self.frames[config.agent] = np.array(config.silence)[:, None]
+        self.frames[config.user] = np.array(config.sine)[:, None]
+        self.loss = np.zeros(total, bool)              # frames after the prompt
+        self.speaks = np.zeros(total, bool)            # the agent is heard
+        self.fact = np.zeros(total, bool)              # a text token that comes from the role
+        self.user_text = np.full(total, config.pad, np.int64)
+        self.t = 0                                     # end of the prompt
+
+    def prompt(self, voice: np.ndarray, role: list[int]) -> None:
+        """voice codes [q, n], silence, role text, silence (PersonaPlex paper, hybrid system prompt)."""
+        n = voice.shape[1]
+        self.frames[self.config.agent, :n] = voice
+        at = n + PHASES["voice"]
+        self.frames[0, at:at + len(role)] = role
+        self.t = at + len(role) + PHASES["role"]
+        self.loss[self.t:] = True
+
+    def room(self, codes: np.ndarray, rng: Random) -> None:
+        """The user's background from the end of the prompt on: the start of a stream, then any stretch of it."""
+        n, skip = self.frames.shape[1] - self.t, rng.randrange(20, 200)
+        order = [*range(8), *range(skip, skip + max(0, n - 8))][:n]
+        self.frames[self.config.user, self.t:] = codes[:, order]
+
+    def place(self, rows: slice, clip: Clip, frame: int) -> float:
+        """Lay a clip so that its sound begins at `frame`; return the frame where it ends."""
+        at = frame - int(clip.first)
+        skip = max(0, self.t - at)
+        codes = clip.codes[:, skip:][:, :max(0, self.frames.shape[1] - at - skip)]
+        self.frames[rows, at + skip:at + skip + codes.shape[1]] = codes
+        if rows == self.config.agent:
+            self.speaks[max(0, frame):int(at + clip.last) + 2] = True
+            self.words(self.frames[0], clip, at, -TEXT_LEADS, epad=True)
+        else:
+            self.words(self.user_text, clip, at, 5, epad=False)
+        return at + clip.last
+
+    def words(self, row: np.ndarray, clip: Clip, at: int, shift: int, epad: bool) -> None:
+        """Write a clip's words into a text row, one piece a frame, each `shift` frames from its sound."""
+        facts = set(" ".join(str(v) for v in clip.record["slots"].values()).split())
+        free = 0
+        for word, start, _ in clip.record["words"]:
+            frame = max(free, at + int((clip.at + start) / FRAME) + shift)
+            pieces = self.text.encode(word)
+            if epad and self.t <= frame - 1 < len(row) and frame - 1 >= free:
+                row[frame - 1] = self.config.epad
+            for i, piece in enumerate(pieces):
+                if self.t <= frame + i < len(row):
+                    row[frame + i] = piece
+                    if epad:
+                        self.fact[frame + i] = word in facts
+            free = frame + len(pieces)
+
+
+class Dialogues:
+    """Draws conversations of one split: `sample(rng, total)` -> Dialogue of `total` frames."""
+
+    def __init__(self, library: Library, text: Text, config: LMConfig, split: str = "train"):
+        self.library, self.text, self.config, self.split = library, text, config, split
+
+    def sample(self, rng: Random, total: int) -> Dialogue:
+        lib, talk = self.library, Dialogue(self.config, self.text, total)
+        voice, noise = rng.choice(sorted(lib.voices)), rng.choice([0, 0, 1, 2])
+        hello = rng.choice(lib.greetings[voice])
+        facts = world.make_facts(rng, self.split)
+        facts = self._named(facts, hello, rng)
+        sample = rng.choice(lib.voices[voice]).codes
+        talk.prompt(sample[:, 1:rng.randrange(14, 26)], self.text.role(world.role_text(facts, rng)))
+        talk.room(lib.rooms[noise], rng)
+        user, end = rng.choice(lib.users), float(talk.t)
+        if rng.random() < 0.5:                                             # the agent opens the talk
+            end = talk.place(self.config.agent, hello, talk.t + rng.randrange(8, 12))
+            gap = rng.randrange(5, 20)
+        else:
+            gap = rng.randrange(1, 6)
+        while end + gap < total:
+            end = self._exchange(talk, rng, facts, voice, user, noise, int(end) + gap)
+            gap = rng.randrange(30, 50) if rng.random() < 0.1 else rng.randrange(5, 20)
+        return talk
+
+    def _named(self, facts, hello: Clip, rng: Random):
+        """The same kind of facts for the company and name that this greeting says."""
+        slots = hello.record["slots"]
+        items = world.BUSINESSES[slots["company"].split(" ", 1)[1]]
+        items = rng.sample(items, len(facts.prices))
+        prices = {i: rng.choice(world.choices_for(i, world.PRICES, self.split)) for i in items}
+        return world.Facts(slots["name"], slots["company"], facts.opens, facts.closes, prices)
+
+    def _exchange(self, talk, rng, facts, voice, user, noise, start: int) -> float:
+        lib = self.library
+        kind = rng.choices(["price", "open", "close", "name", "company", "unknown", "thanks", "bye", "greeting"],
+                           [8, 2, 2, 2, 2, 3, 0.5, 0.5, 0.7])[0]
+        kind, item, _, reply = world.exchange(facts, rng, self.split, kind)
+        asked = lib.asked.get((user, noise, "price" if item else kind, item))
+        answers = lib.said.get((voice, reply))
+        if not asked or not answers:
+            return start - 5
+        end = talk.place(self.config.user, rng.choice(asked), start)
+        return talk.place(self.config.agent, rng.choice(answers), int(end) + rng.randrange(2, 5))
+
+
+def text_only(rng: Random, text: Text, split: str, total: int) -> tuple[np.ndarray, np.ndarray]:
+    """A role, then questions and answers as plain text -> tokens int64 [total], what to learn bool [total]."""
+    facts = world.make_facts(rng, split)
+    tokens = text.role(world.role_text(facts, rng))
+    learn = [False] * len(tokens)
+    while len(tokens) < total:
+        _, _, question, reply = world.exchange(facts, rng, split, rng.choice([None, "price", "price"]))
+        asked, said = text.encode(question), [text.epad, *text.encode(reply), text.pad]
+        tokens, learn = tokens + asked + said, learn + [False] * len(asked) + [False] + [True] * (len(said) - 1)
+    return np.array(tokens[:total]), np.array(learn[:total])

@@ -1,0 +1,180 @@
+"""Training the small language model from scratch.
+
+What departs from the textbook: the codes of a frame are costly (16 steps with their own weights) and mostly
+silence, so the depth transformer sees every frame in which the agent speaks but few of the others. Text-only
+batches teach the model to copy facts out of its role before it can hear; a helper head that writes down what the
+*user* says, five frames late, teaches it to hear. Both are gone in the shipped model.
+
+The loss follows the PersonaPlex paper (prompt masked out, padding and acoustic codes weigh less), with the weights
+that keep a small model's answers on time.
+"""
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from .. import checkpoint
+from ..config import LMConfig, TransformerConfig, to_dict
+from ..grid import delay
+from ..lm import LM
+from ..text import Text
+from .common import Average, Run, average_gradients, cosine, start
+from .dialogue import Dialogues, Library, text_only
+
+WEIGHTS = {"word": 2.0, "fact": 4.0, "pad": 0.3, "semantic": 1.0, "acoustic": 0.4, "user": 0.1, "hear": 0.5}
+
+
+def lite_lm(text_vocab: int, silence, sine, bins: int = 256) -> LMConfig:
+    """11 M parameters. Context: 500 frames, 40 seconds."""
+    return LMConfig(TransformerConfig(256, 6, 8, 704, 500), TransformerConfig(96, 2, 3, 256, 16), 16,
+                    text_vocab=text_vocab, audio_vocab=bins, silence=tuple(silence), sine=tuple(sine))
+
+
+class Hearing(nn.Module):
+    """Training only: what the user said five frames ago, read off the temporal transformer."""
+
+    def __init__(self, config: LMConfig):
+        super().__init__()
+        self.head = nn.Linear(config.temporal.dim, config.text_vocab)
+
+
+def cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Weighted mean over what weighs anything."""
+    loss = F.cross_entropy(logits.float(), target, reduction="none")
+    return (loss * weight).sum() / weight.sum().clamp(min=1)
+
+
+def text_loss(lm: LM, tokens: Tensor, learn: Tensor) -> tuple[Tensor, Tensor]:
+    """Text alone: tokens [b, t] in the text row, no sound anywhere. -> loss, share of the learned tokens right."""
+    columns = torch.full((*tokens.shape, lm.config.rows), -1)
+    columns[..., 0] = tokens
+    columns[:, 0] = torch.tensor(lm.config.initial)
+    logits = lm.text_head(lm.hidden(columns[:, :-1]))
+    target, weight = tokens[:, 1:].flatten(), learn[:, 1:].flatten().float()
+    logits = logits.flatten(0, 1)
+    right = ((logits.argmax(-1) == target) * weight).sum() / weight.sum()
+    return cross_entropy(logits, target, weight), right
+
+
+def dialogue_losses(lm: LM, hearing: Hearing, talks: list, seed: int) -> dict[str, Tensor]:
+    """One batch of dialogues -> the weighted parts of the loss, and two accuracies (not part of it)."""
+    c, device = lm.config, lm.text_embed.device
+    frames, loss, speaks, fact, user_text = (
+        torch.from_numpy(np.stack([getattr(t, n) for t in talks])).to(device)
+        for n in ("frames", "loss", "speaks", "fact", "user_text"))
+    grid = delay(frames, c).transpose(1, 2)                                # [b, 1 + t, 17]
+    hidden, then = lm.hidden(grid[:, :-1]), grid[:, 1:]
+    h, then, live = hidden.flatten(0, 1), then.flatten(0, 1), loss.flatten()
+    text = then[:, 0]
+    weight = live * (torch.where(text == c.pad, WEIGHTS["pad"], WEIGHTS["word"]) + WEIGHTS["fact"] * fact.flatten())
+    logits = lm.text_head(h)
+    heard = user_text.flatten()
+    parts = {"text": cross_entropy(logits, text, weight),
+             "hear": WEIGHTS["hear"] * cross_entropy(hearing.head(h), heard,
+                                                     live * torch.where(heard == c.pad, 0.1, 1.0))}
+    parts |= _audio_losses(lm, h, then, live, (speaks | speaks.roll(1, 1)).flatten(), seed)
+    known = fact.flatten() & live
+    words = (heard != c.pad) & live
+    parts["fact_right"] = ((logits.argmax(-1) == text) & known).sum() / known.sum().clamp(min=1)
+    parts["heard_right"] = ((hearing.head(h).argmax(-1) == heard) & words).sum() / words.sum().clamp(min=1)
+    return parts
+
+
+def _audio_losses(lm: LM, h: Tensor, then: Tensor, live: Tensor, speaks: Tensor, seed: int) -> dict[str, Tensor]:
+    """Agent's codes wherever it speaks and on some silent frames; the user's on a few frames of either kind."""
+    c, dice = lm.config, torch.rand(len(h), generator=torch.Generator().manual_seed(seed)).to(h.device)
+    q, out = c.codebooks, {}
+    chosen = (live & (speaks | (dice < 0.08))).nonzero()[:, 0]
+    logits = lm.depth(h[chosen], then[chosen, 0], then[chosen, 1:1 + q]).float()
+    error = F.cross_entropy(logits.flatten(0, 1), then[chosen, 1:1 + q].flatten(), reduction="none").view(-1, q)
+    weight = torch.where(speaks[chosen], 1.0, 0.3)
+    error = (error * weight[:, None]).sum(0) / weight.sum().clamp(min=1)
+    out["semantic"], out["acoustic"] = WEIGHTS["semantic"] * error[0], WEIGHTS["acoustic"] * error[1:].mean()
+    few = (live & (dice > 0.97)).nonzero()[:, 0]
+    if len(few):
+        codes = then[few, 1:]
+        guess = lm.depth(h[few], then[few, 0], codes)[:, q:].float()
+        out["user"] = WEIGHTS["user"] * F.cross_entropy(guess.flatten(0, 1), codes[:, q:].flatten())
+    return out
+
+
+class Batches:
+    """Every batch is a function of (seed, rank, step): a resumed run sees what an unbroken one would have."""
+
+    def __init__(self, dialogues: Dialogues | None, text: Text, seed: int, rank: int, world: int):
+        self.dialogues, self.text, self.seed, self.rank, self.world = dialogues, text, seed, rank, world
+
+    def rng(self, step: int) -> Random:
+        return Random((self.seed * 1_000_003 + step) * self.world + self.rank)
+
+    def talk(self, step: int, size: int, frames: int) -> list:
+        rng = self.rng(step)
+        return [self.dialogues.sample(rng, frames) for _ in range(size)]
+
+    def read(self, step: int, size: int = 24, tokens: int = 100) -> tuple[Tensor, Tensor]:
+        rng = self.rng(-1 - step)
+        pairs = [text_only(rng, self.text, "train", tokens) for _ in range(size)]
+        return tuple(torch.from_numpy(np.stack(x)) for x in zip(*pairs))
+
+
+def train(data, out, steps: int, read: int = 1500, seed: int = 0, batch: int = 6, frames: int = 240,
+          peak: float = 1.5e-3, config: LMConfig | None = None) -> Path:
+    """`read` steps of text alone, then dialogues with every fourth step text. Checkpoints and `lm.safetensors` go
+    to `out`. data: folder of encoded clips (rooms.npz, train/), or None while only reading. Resumes."""
+    rank, world, device = start()
+    torch.manual_seed(seed)
+    run, text = Run(out, rank), Text(Path(out) / "tokenizer.model")
+    if data and config is None:
+        with np.load(Path(data) / "rooms.npz") as rooms:
+            config = lite_lm(len(text), rooms["silence"].tolist(), rooms["sine"].tolist())
+    lm = LM(config or lite_lm(len(text), [0] * 8, [0] * 8))
+    both = nn.ModuleDict({"lm": lm, "hearing": Hearing(lm.config)}).to(device)
+    mean = Average(lm)
+    adam = torch.optim.AdamW(both.parameters(), peak, betas=(0.9, 0.95), weight_decay=0.02, foreach=True)
+    first = run.resume(both=both, mean=mean, adam=adam)
+    dialogues = Dialogues(Library(Path(data) / "train"), text, lm.config) if data else None
+    batches = Batches(dialogues, text, seed, rank, world)
+    bar = tqdm(range(first, steps), initial=first, total=steps, desc="lm", disable=rank > 0, mininterval=5)
+    smooth, began = {}, time.time()
+    for step in bar:
+        with torch.autocast(device.type, torch.bfloat16):
+            if step < read or step % 4 == 0:
+                loss, right = text_loss(lm, *(x.to(device) for x in batches.read(step)))
+                parts = {"read": loss, "read_right": right}
+            else:
+                parts = dialogue_losses(lm, both["hearing"], batches.talk(step, batch, frames), step)
+        adam.zero_grad()
+        sum(v for n, v in parts.items() if not n.endswith("_right")).backward()
+        average_gradients(both, world)
+        nn.utils.clip_grad_norm_(both.parameters(), 1.0)
+        for group in adam.param_groups:
+            group["lr"] = cosine(step, read, peak) if step < read else cosine(step - read, steps - read, peak)
+        adam.step()
+        mean.update(lm)
+        for name, value in parts.items():
+            smooth[name] = 0.95 * smooth.get(name, value.item()) + 0.05 * value.item()
+        if step % 25 == 24:
+            bar.set_postfix({k: f"{v:.3f}" for k, v in smooth.items()})
+            run.log(step=step + 1, lr=group["lr"], **smooth)
+        if step % 250 == 249 or step + 1 == steps:
+            run.save(step + 1, both=both, mean=mean, adam=adam)
+            if rank == 0:
+                export(lm, mean, run.folder)
+    return run.folder / "lm.safetensors"
+
+
+def export(lm: LM, mean: Average, folder: Path) -> None:
+    """Write the averaged weights as they will ship (bf16, official names) and their config."""
+    mean.swap(lm)
+    checkpoint.save(lm, folder / "lm.safetensors", torch.bfloat16)
+    mean.swap(lm)
+    (folder / "lm.json").write_text(json.dumps(to_dict(replace(lm.config)), indent=1))
