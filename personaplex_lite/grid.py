@@ -97,6 +97,10 @@ class Grid:
         """[b, 17]: the newest complete frame, t - max_delay, after column t was filled."""
         return state.cells[self._at(t[:, None] - self.max_delay + self.delays)]
 
+    def load(self, state: GridState, row: int, cells: Tensor) -> None:
+        """Replace the cells [1, 17, w] of one conversation, as a recorded voice asks; what is given stays given."""
+        state.cells[row] = cells[0].to(state.cells)
+
     def _at(self, column: Tensor):
         """Index triple of one cell in each row; column [b, 17]."""
         b, rows = column.shape

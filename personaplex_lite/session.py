@@ -1,0 +1,275 @@
+"""One conversation, or a batch of them: weights + state + grid + dice. `_advance` is the whole algorithm.
+
+What departs from the textbook: there is no prefill and no turn. Prompt, listening and speaking are the same step,
+taken every 80 ms; what is known goes into the grid first ("forced"), the model fills what is left. The first two
+steps of a conversation return nothing: one fills the start tokens, one waits for the acoustic delay.
+
+Shapes: b conversations (rows); K depth steps.
+"""
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from . import audio, persona as prompts
+from .config import NO_INPUT, UNGIVEN, SamplingConfig
+from .grid import Grid, GridState
+from .mimi import MimiState
+from .reply import Frame, Reply, Trace
+from .sampling import sample
+from .state import State, slot
+from .transformer import KVState
+
+
+@dataclass(frozen=True, eq=False)
+class SessionState(State):
+    """Everything a conversation remembers."""
+    temporal: KVState
+    grid: GridState
+    t: Tensor = slot()                 # [b] steps so far
+    seed: Tensor = slot()              # [b] of the dice
+    ears: MimiState | None = None
+    mouth: MimiState | None = None
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A saved conversation: give it to `restore`."""
+    state: dict
+    calls: list
+    began: list
+    owed: int
+
+
+class Session:
+    """agent : an Agent. personas : one for each row. seeds : one int for each row; a seed is a conversation.
+
+    predict_user : also run the depth steps that guess the user's codes. trace : keep a Trace on every frame.
+    ring : "exact", or "official" to reproduce the official code's numbers past its window.
+    """
+
+    def __init__(self, agent, personas: Sequence, seeds: Sequence[int] = (0,), sampling: SamplingConfig | None = None,
+                 predict_user: bool = False, trace: bool = False, ring: str = "exact", progress: bool = True):
+        self.agent, self.config, self.ring = agent, agent.lm.config, ring
+        self.sampling = sampling or agent.sampling
+        self.predict_user, self.trace, self.last = predict_user, trace, None
+        self.rows = len(personas)
+        built = [prompts.build(agent.voice(p.voice), p.role, self.config, agent.text) for p in personas]
+        device, mimi = agent.device, agent.mimi
+        self.grid = Grid(self.config, device)
+        self.state = SessionState(
+            agent.lm.new_state(self.rows, ring), self.grid.new_state(self.rows),
+            torch.zeros(self.rows, dtype=torch.int64, device=device), torch.tensor(list(seeds), device=device),
+            mimi and mimi.new_ears(self.rows, ring=ring), mimi and mimi.new_mouth(self.rows, ring=ring))
+        self.calls, self.began, self.owed = [0] * self.rows, [0] * self.rows, 0
+        self.read(built, progress)
+
+    def step(self, user=None, agent=None, text=None, active: Tensor | None = None) -> Frame | None:
+        """80 ms. What is passed is forced; what is not, the model decides.
+
+        user : sound float [1920] (or [b, 1920]), or codes int64 [8] ([b, 8]). None: the model imagines the user.
+        agent : codes int64 [8] ([b, 8]). text : a token id (or [b]). active : bool [b], the rows that move on.
+        Returns the frame that became complete, or None at the first two steps of every conversation.
+        Raises ValueError on a wrong shape, type or id, before anything has changed.
+        """
+        began, tokens = time.perf_counter(), self._tokens(user, agent, text)
+        if user is None and self.agent.lm.depth.steps < self.config.rows - 1:
+            raise ValueError("this checkpoint has no depth steps for the user: pass step(user=…)")
+        if isinstance(user, Tensor) and user.is_floating_point():
+            sound = user.to(self.agent.device).view(self.rows, 1, -1)
+            tokens[:, self.config.user] = self.agent.mimi.encode(sound, self.state.ears, active)[..., 0]
+        return self._advance(tokens, active, heard=user is not None, began=began)
+
+    @torch.no_grad()
+    def _advance(self, tokens: Tensor, active: Tensor | None = None, x: Tensor | None = None, heard: bool = True,
+                 began: float | None = None, mute: bool = False) -> Frame | None:
+        """One step of everything: tokens [b, 17] forced (-2: not), x [b, d] stands in for the column's embedding."""
+        s, lm, grid, q = self.state, self.agent.lm, self.grid, self.config.codebooks
+        clock = Clock(began)
+        imagine = self.predict_user or not heard or self.owed > 0    # a missing frame leaves delayed cells open, too
+        self.owed = max(0, self.owed - 1) if heard else self.config.max_delay
+        steps = lm.depth.steps if imagine else q
+        begun = self._rows_begun(active)
+
+        grid.put(s.grid, s.t, tokens, active)                       # 1. what is known lands in its cells
+        grid.open(s.grid, s.t, active)
+        column, target = grid.column(s.grid, s.t), grid.target(s.grid, s.t)
+        clock("grid")
+        x = lm.embed(column.clamp(min=NO_INPUT)) if x is None else x
+        hidden, text_logits = lm.step(x, s.t - 1, s.temporal, begun)   # 2. the past becomes one vector
+        said = sample(text_logits, self.sampling.text_temperature, self.sampling.text_top_k, s.seed, s.t, 0)
+        clock("temporal")
+        told = torch.where(target[:, 0] == UNGIVEN, said, target[:, 0])
+        dice = Dice(self.sampling, s.seed, s.t, keep=self.trace)
+        codes = lm.depth.sample(hidden, told, target[:, 1:], dice, steps, self.ring)   # 3. the codes of this column
+        sampled = torch.full_like(tokens, UNGIVEN)
+        sampled[:, 0], sampled[:, 1:1 + steps] = said, codes
+        grid.fill(s.grid, s.t, sampled, active)                     # 4. the model fills what is left
+        frame = grid.frame(s.grid, s.t)                             # 5. one frame is complete
+        clock("depth")
+        if self.trace:
+            logits = torch.stack(dice.logits, 1)
+            self.last = Trace(column, target, sampled, hidden, text_logits, logits, clock.ms, self.agent.text)
+        s.t.add_(1 if active is None else active.long())            # the one line where time advances
+        return self._deliver(frame, active, clock, mute)
+
+    def _deliver(self, frame: Tensor, active: Tensor | None, clock: Clock, mute: bool) -> Frame | None:
+        """Complete tokens [b, 17] -> Frame with sound; count the calls."""
+        moving = [True] * self.rows if active is None else active.tolist()
+        ready = [go and n > self.config.max_delay for go, n in zip(moving, self.calls)]
+        t = [n - b for n, b in zip(self.calls, self.began)]
+        self.calls = [n + go for n, go in zip(self.calls, moving)]
+        if not any(ready):
+            return None
+        pcm = None
+        if self.agent.mimi is not None and not mute:
+            speaks = None if all(ready) else torch.tensor(ready, device=frame.device)
+            codes = frame[:, self.config.agent].clamp(0, self.config.audio_vocab - 1)
+            pcm = self.agent.mimi.decode(codes[..., None], self.state.mouth, speaks)[:, 0]
+            clock("mouth")
+        one = self.rows == 1
+        text = [self.agent.text.piece(int(token)) if self.agent.text else "" for token in frame[:, 0]]
+        return Frame(t[0] if one else t, None if pcm is None else pcm[0] if one else pcm,
+                     text[0] if one else text, frame[0] if one else frame, self.last, clock.ms)
+
+    def read(self, built: Sequence[prompts.Prompt], progress: bool = True) -> None:
+        """Read each row's prompt, forced frame by frame; then the ears start anew. Rows that finish early wait."""
+        from tqdm import tqdm
+        longest = max(len(p) for p in built)
+        for i in tqdm(range(longest), desc="reading the persona", disable=not progress or longest < 20,
+                      leave=False, unit="frame"):
+            rows = [i < len(p) for p in built]
+            tokens = torch.full((self.rows, self.config.rows), UNGIVEN)
+            for row, p in enumerate(built):
+                if rows[row]:
+                    tokens[row] = p.tokens[i]
+            self._advance(tokens.to(self.agent.device), self._mask(rows), self._recorded(built, i), mute=True)
+            for row, p in enumerate(built):
+                if p.cache is not None and i == len(p.embeddings):
+                    self.grid.load(self.state.grid, row, p.cache)
+        self.began = list(self.calls)
+        if self.state.ears is not None:
+            self.state.ears.reset()
+
+    def _recorded(self, built, i: int) -> Tensor | None:
+        """The stored embeddings that stand in for step i, in rows whose voice was recorded."""
+        have = [p.embeddings is not None and 0 < i <= len(p.embeddings) for p in built]
+        if not any(have):
+            return None
+        x = self.agent.lm.embed(self.grid.column(self.state.grid, self.state.t).clamp(min=NO_INPUT))
+        for row, p in enumerate(built):
+            if have[row]:
+                x[row] = p.embeddings[i - 1].to(x)
+        return x
+
+    def stream(self, source, rate: int | None = None, wait: float = 8.0) -> Iterator[Frame]:
+        """Let the model hear a sound, 80 ms at a time, and give each frame of its answer as it is made.
+
+        source : what `audio.read` takes. After it ends the user is silent until the agent has said nothing for a
+        second, at most `wait` seconds. Raises AudioError before the conversation has moved.
+        """
+        sound, quiet = audio.frames(audio.read(source, rate, "the user's sound")), 0
+        if self.agent.mimi is None or self.rows != 1:
+            raise ValueError("stream and run need a codec and a single conversation; use step for a batch")
+        for piece in sound:
+            if frame := self.step(piece):
+                yield frame
+        silence = torch.zeros(audio.FRAME)
+        for _ in range(int(wait / 0.08)):
+            if quiet >= 12:
+                return
+            if frame := self.step(silence):
+                quiet = quiet + 1 if int(frame.codes[0]) == self.config.pad else 0
+                yield frame
+
+    def run(self, source, rate: int | None = None, wait: float = 8.0, progress: bool = True) -> Reply:
+        """`stream` to the end -> Reply."""
+        from tqdm import tqdm
+        sound = audio.read(source, rate, "the user's sound")
+        bar = tqdm(self.stream(sound, wait=wait), desc="talking", unit="frame", disable=not progress, leave=False,
+                   total=-(-len(sound) // audio.FRAME))
+        return Reply(list(bar), sound, self.agent.text, self.config)
+
+    def save(self) -> Moment:
+        """This moment, to come back to."""
+        return Moment(self.state.snapshot(), list(self.calls), list(self.began), self.owed)
+
+    def restore(self, moment: Moment) -> None:
+        """Go back (or forth) to a saved moment. What follows is bit for bit what followed then."""
+        self.state.restore(moment.state)
+        self.calls, self.began, self.owed = list(moment.calls), list(moment.began), moment.owed
+
+    def fork(self, seed: int | None = None, persona: prompts.Persona | None = None) -> Session:
+        """A second conversation with the same past and the same weights; another seed, or another persona told now."""
+        nobody = [prompts.Persona()] * self.rows
+        other = Session(self.agent, nobody, [0] * self.rows, self.sampling, self.predict_user, self.trace, self.ring)
+        other.restore(self.save())
+        if seed is not None:
+            other.state.seed.fill_(seed)
+        if persona is not None:
+            built = prompts.build(self.agent.voice(persona.voice), persona.role, self.config, self.agent.text)
+            other.read([built] * self.rows)
+        return other
+
+    def _tokens(self, user, agent, text) -> Tensor:
+        """The forced tokens of one step [b, 17]; raises before anything has changed."""
+        tokens = torch.full((self.rows, self.config.rows), UNGIVEN)
+        for value, rows, name in ((user, self.config.user, "user"), (agent, self.config.agent, "agent")):
+            if value is None:
+                continue
+            value = torch.as_tensor(value)
+            if name == "user" and value.is_floating_point():
+                size = audio.FRAME
+                if self.agent.mimi is None or value.numel() != self.rows * size or not value.isfinite().all():
+                    raise ValueError(f"user: one frame of sound is {size} finite samples for each of {self.rows} "
+                                     f"conversation(s), got {list(value.shape)}")
+                continue
+            prompts.check_codes(value, self.config, name)
+            tokens[:, rows] = value.reshape(-1, self.config.codebooks).expand(self.rows, -1).cpu()
+        if text is not None:
+            text = torch.as_tensor(text)
+            if text.is_floating_point() or text.numel() not in (1, self.rows) or not (
+                    (text >= 0) & (text < self.config.text_vocab)).all():
+                raise ValueError(f"text: a token id in 0..{self.config.text_vocab - 1}, got {text.tolist()}")
+            tokens[:, 0] = text.reshape(-1)
+        return tokens.to(self.agent.device)
+
+    def _rows_begun(self, active: Tensor | None) -> Tensor | None:
+        """Rows in which the transformer may move: not those at their very first step, which has no column yet."""
+        if active is None and all(self.calls):
+            return None
+        begun = self.state.t > 0
+        return begun if active is None else begun & active
+
+    def _mask(self, rows: list[bool]) -> Tensor | None:
+        return None if all(rows) else torch.tensor(rows, device=self.agent.device)
+
+
+class Clock:
+    """Milliseconds by stage, read when tracing or measuring."""
+
+    def __init__(self, began: float | None = None):
+        self.ms, now = {}, time.perf_counter()
+        if began is not None:
+            self.ms["ears"] = 1e3 * (now - began)
+        self.then = now
+
+    def __call__(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.ms[stage], self.then = 1e3 * (now - self.then), now
+
+
+class Dice:
+    """Draws the code of depth step k; keeps the logits when somebody wants to look."""
+
+    def __init__(self, sampling: SamplingConfig, seed: Tensor, t: Tensor, keep: bool):
+        self.sampling, self.seed, self.t, self.keep, self.logits = sampling, seed, t, keep, []
+
+    def __call__(self, k: int, logits: Tensor) -> Tensor:
+        if self.keep:
+            self.logits.append(logits)
+        return sample(logits, self.sampling.audio_temperature, self.sampling.audio_top_k, self.seed, self.t, 1 + k)
