@@ -14,5 +14,6 @@ from .reply import Frame, Reply, Trace
 from .session import Moment, Session
 
 __all__ = ["Agent", "CheckpointError", "Frame", "LMConfig", "MimiConfig", "Moment", "Persona", "Reply",
-           "SamplingConfig", "Session", "Trace", "TransformerConfig", "Voice", "audio", "checkpoint", "config", "load"]
+           "SamplingConfig", "Session", "Trace", "TransformerConfig", "Voice", "audio", "checkpoint",
+           "config", "load"]
 __version__ = "0.1.0"

@@ -41,7 +41,8 @@ class Agent:
             return Voice.load(self.voices[which])
         path = Path(which)
         if not path.suffix:
-            raise ValueError(f"unknown voice {which!r}: this checkpoint has {', '.join(sorted(self.voices)) or 'none'}; "
+            raise ValueError(f"unknown voice {which!r}: this checkpoint has "
+                             f"{', '.join(sorted(self.voices)) or 'none'}; "
                              "a path to a .wav of somebody speaking works too")
         return Voice.load(path) if path.suffix in (".pt", ".safetensors") else Voice.from_wav(path, self.mimi)
 
@@ -50,8 +51,6 @@ class Agent:
         """Start a conversation (or several at once, one row each). Other options: see Session."""
         personas = [persona] if isinstance(persona, Persona) else list(persona)
         seeds = [seed] * len(personas) if isinstance(seed, int) else list(seed)
-        if not personas or len(seeds) != len(personas):
-            raise ValueError(f"one seed for each persona: got {len(seeds)} and {len(personas)}")
         if greedy:
             options["sampling"] = SamplingConfig.greedy()
         return Session(self, personas, seeds, **options)
@@ -67,12 +66,13 @@ def load(source=None, device: str = "cpu", weights: str = "f32") -> Agent:
     if weights not in TYPES:
         raise ValueError(f"weights={weights!r}: one of {', '.join(TYPES)}")
     if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"no checkpoint in {folder}: it must hold config.json and the files that it names")
+        raise FileNotFoundError(f"no checkpoint in {folder}: it must hold config.json and the files that it "
+                                f"names")
     try:
         about = json.loads((folder / "config.json").read_text())
         lm, mimi = from_dict(LMConfig, about["lm"]), from_dict(MimiConfig, about["mimi"])
         sampling = SamplingConfig(**about.get("sampling", {}))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{folder / 'config.json'} is not a config of this project: {error!r}") from None
     return Agent(load_lm(folder / "lm.safetensors", lm, device, TYPES[weights]),
                  load_mimi(folder / "mimi.safetensors", mimi, device),

@@ -1,8 +1,7 @@
 """Sound in and out: read, write, resample, loudness, 80 ms frames, players.
 
-What departs from the textbook: everything is mono float32 at 24 kHz in [-1, 1] from the moment it is read, and what
-cannot be that is refused here, in one sentence, before any model sees it.
-"""
+What departs from the textbook: everything is mono float32 at 24 kHz in [-1, 1] from the moment it is read,
+and what cannot be that is refused here, in one sentence, before any model sees it. """
 from __future__ import annotations
 
 import io
@@ -26,22 +25,24 @@ class AudioError(ValueError):
 def read(source, rate: int | None = None, what: str = "sound") -> Tensor:
     """Anything that is a sound -> float32 [n], mono, 24 kHz.
 
-    source : path of a wav/flac/ogg/mp3 file; or an array or tensor [n], [n, channels] or [channels, n], float in
+    source : path of a wav/flac/ogg/mp3 file; or an array or tensor [n], [n, channels] or [channels, n], float
+    in
              [-1, 1] or integers at full scale, with its `rate` in Hz (default 24 000).
-    Raises FileNotFoundError, or AudioError for sound that is empty, corrupt, not finite or too long. Warns (and
-    goes on) when it is silent or clipped.
-    """
+    Raises FileNotFoundError, or AudioError for sound that is empty, corrupt, not finite or too long. Warns
+    (and goes on) when it is silent or clipped. """
     if isinstance(source, (str, Path)):
         samples, rate = _decode(Path(source))
         what = str(source)
     else:
-        samples, rate = np.asarray(source.cpu() if isinstance(source, Tensor) else source), rate or RATE
+        samples, rate = np.asarray(source.detach().cpu() if isinstance(source,
+                                                                       Tensor) else source), rate or RATE
     if samples.size == 0:
         raise AudioError(f"{what} is empty: it needs at least one sample")
-    if samples.ndim > 2:
+    if samples.ndim not in (1, 2):
         raise AudioError(f"{what} has shape {list(samples.shape)}: give [n] samples, or [n, channels]")
     if samples.dtype.kind in "iu":
-        samples = samples / np.iinfo(samples.dtype).max
+        # unsigned: 128 is 0
+        samples = samples / 2.0 ** (8 * samples.itemsize - 1) - (samples.dtype.kind == "u")
     elif samples.dtype.kind != "f":
         raise AudioError(f"{what} holds {samples.dtype}: give float samples in [-1, 1] or integers")
     if samples.ndim == 2:
@@ -56,7 +57,8 @@ def _decode(path: Path) -> tuple[np.ndarray, int]:
     try:
         with soundfile.SoundFile(str(path)) as file:
             if file.frames > LONGEST * file.samplerate:
-                raise AudioError(f"{path} lasts {file.frames / file.samplerate / 60:.0f} minutes: cut it to at most "
+                raise AudioError(f"{path} lasts {file.frames / file.samplerate / 60:.0f} minutes: cut it to "
+                                 f"at most "
                                  f"{LONGEST // 60}")
             return file.read(dtype="float32", always_2d=True), file.samplerate
     except soundfile.LibsndfileError as error:
@@ -68,12 +70,14 @@ def _check(samples: np.ndarray, rate: int, what: str) -> Tensor:
     if not 4000 <= rate <= 384_000:
         raise AudioError(f"{what} claims {rate} Hz: rates from 4 000 to 384 000 Hz make sense")
     if len(samples) > LONGEST * rate:
-        raise AudioError(f"{what} lasts {len(samples) / rate / 60:.0f} minutes: cut it to at most {LONGEST // 60}")
+        raise AudioError(f"{what} lasts {len(samples) / rate / 60:.0f} minutes: cut it to at most "
+                         f"{LONGEST // 60}")
     if not np.isfinite(samples).all():
         raise AudioError(f"{what} holds NaN or infinite samples: export it again from its source")
     peak = np.abs(samples).max()
     if peak > 1.5:
-        raise AudioError(f"{what} peaks at {peak:.0f}: float samples must lie in [-1, 1] (divide int16 by 32768)")
+        raise AudioError(f"{what} peaks at {peak:.0f}: float samples must lie in [-1, 1] (divide int16 by "
+                         f"32768)")
     if peak < QUIET:
         warnings.warn(f"{what} is silent: was the microphone muted?", stacklevel=3)
     elif (np.abs(samples) > 0.999).mean() > 0.01:
@@ -97,13 +101,15 @@ def write(path, pcm, rate: int = RATE) -> Path:
 
 
 def loudness(pcm: np.ndarray, rate: int = RATE) -> float:
-    """Integrated loudness in LUFS (ITU-R BS.1770-4): K-weighting, 400 ms blocks, two gates. -inf for silence."""
+    """Integrated loudness in LUFS (ITU-R BS.1770-4): K-weighting, 400 ms blocks, two gates. -inf for
+    silence."""
     spectrum, n = np.fft.rfft(pcm, 2 * len(pcm)), len(pcm)
     weighted = np.fft.irfft(spectrum * _k_weight(np.fft.rfftfreq(2 * n, 1 / rate)))[:n]
     block, hop = int(0.4 * rate), int(0.1 * rate)
     if n < block:
         weighted = np.pad(weighted, (0, block - n))
-    power = np.array([np.square(weighted[i:i + block]).mean() for i in range(0, len(weighted) - block + 1, hop)])
+    power = np.array([np.square(weighted[i:i + block]).mean() for i in range(0, len(weighted) - block + 1,
+                                                                             hop)])
     for gate in (-70.0, None):
         if gate is None:
             gate = -0.691 + 10 * np.log10(power.mean()) - 10

@@ -1,9 +1,8 @@
 """Reading and writing weights: safetensors files with official tensor names, tensor by tensor, strictly.
 
-What departs from the textbook: no state_dict, no strict=False. The model is built without memory ("meta"), the
-file's header is compared with the rename table first, and only then is each tensor copied into place, so there is
-never a second copy and never a half-loaded model.
-"""
+What departs from the textbook: no state_dict, no strict=False. The model is built without memory ("meta"),
+the file's header is compared with the rename table first, and only then is each tensor copied into place, so
+there is never a second copy and never a half-loaded model. """
 from __future__ import annotations
 
 from pathlib import Path
@@ -20,14 +19,16 @@ from .names import Place, lm_names, mimi_names, tensors_of
 
 
 class CheckpointError(ValueError):
-    """A weights file that cannot be what was asked for; the message says what is wrong and what would be right."""
+    """A weights file that cannot be what was asked for; the message says what is wrong and what would be
+    right."""
 
 
-def load_lm(path, config: LMConfig, device="cpu", dtype: torch.dtype = torch.float32, widen: bool = False) -> LM:
+def load_lm(path, config: LMConfig, device="cpu", dtype: torch.dtype = torch.float32,
+            widen: bool = False) -> LM:
     """The language model from one safetensors file with official names.
 
-    widen : the file has half the depth steps that `config` wants (Moshi's 8 for 16): fill step 8 + i from step i.
-    Raises FileNotFoundError, or CheckpointError that lists every missing, extra and misshapen tensor.
+    widen : the file has half the depth steps that `config` wants (Moshi's 8 for 16): fill step 8 + i from
+    step i. Raises FileNotFoundError, or CheckpointError that lists every missing, extra and misshapen tensor.
     """
     with torch.device("meta"):
         model = LM(config)
@@ -94,7 +95,8 @@ def _doubled(config: LMConfig) -> dict[str, str]:
         elif name.startswith("depformer_emb") and place.part >= half:
             table[name] = f"depformer_emb.{place.part - half}.weight"
         elif name.startswith("depformer_emb") and place.part == half - 1:
-            table[name] = "zeros"     # no lower step reads the last code book; a file may bring this table itself
+            # no lower step reads the last code book; a file may bring this table itself
+            table[name] = "zeros"
     return table
 
 

@@ -1,7 +1,8 @@
 """Every size of the models, in frozen dataclasses.
 
-What departs from the textbook: the official configs are loose keyword dicts with derived values (a SwiGLU width
-computed in two roundings, a context that is stored and ignored). Here each number is written once, as it is used.
+What departs from the textbook: the official configs are loose keyword dicts with derived values (a SwiGLU
+width computed in two roundings, a context that is stored and ignored). Here each number is written once, as
+it is used.
 
 Sources: PersonaPlex paper (arXiv 2602.06053), Moshi paper (arXiv 2410.00037), their public configs.
 """
@@ -31,7 +32,8 @@ class TransformerConfig:
 
 @dataclass(frozen=True)
 class MimiConfig:
-    """The codec: 24 kHz sound <-> `codebooks` integers, `frame_rate` times a second (Moshi paper, section 3.3)."""
+    """The codec: 24 kHz sound <-> `codebooks` integers, `frame_rate` times a second (Moshi paper, section
+    3.3)."""
     dim: int = 512
     filters: int = 64
     ratios: tuple[int, ...] = (8, 6, 5, 4)
@@ -65,7 +67,8 @@ class MimiConfig:
 
     @classmethod
     def from_official(cls, config: dict) -> MimiConfig:
-        """Read the keyword dict of the official code. Raises ValueError where it asks for what we don't build."""
+        """Read the keyword dict of the official code. Raises ValueError where it asks for what we don't
+        build."""
         s, q, t = config["seanet"], config["quantizer"], config["transformer"]
         _expect(s, n_residual_layers=1, causal=True, activation="ELU", norm="none", true_skip=True)
         _expect(t, causal=True, gating="none", norm="layer_norm", positional_embedding="rope")
@@ -122,7 +125,8 @@ class LMConfig:
 
     @classmethod
     def from_official(cls, config: dict) -> LMConfig:
-        """Read the keyword dict of the official code. Raises ValueError where it asks for what we don't build."""
+        """Read the keyword dict of the official code. Raises ValueError where it asks for what we don't
+        build."""
         c = config
         _expect(c, gating="silu", norm="rms_norm_f32", positional_embedding="rope", layer_scale=None,
                 depformer_pos_emb="none", depformer_weights_per_step=True, depformer_multi_linear=True)
@@ -132,7 +136,8 @@ class LMConfig:
         steps = c["dep_q"]
         return cls(
             TransformerConfig(c["dim"], c["num_layers"], c["num_heads"], wide, c["context"], "lm", period),
-            TransformerConfig(c["depformer_dim"], c["depformer_num_layers"], c["depformer_num_heads"], deep, steps),
+            TransformerConfig(c["depformer_dim"], c["depformer_num_layers"], c["depformer_num_heads"], deep,
+                              steps),
             depth_steps=steps, text_vocab=c["text_card"], audio_vocab=c["card"], delays=tuple(c["delays"]),
             pad=c["existing_text_padding_id"],
             silence=tuple(i % c["card"] for i in SILENCE_7B), sine=tuple(i % c["card"] for i in SINE_7B))
@@ -147,8 +152,11 @@ class SamplingConfig:
     text_top_k: int = 25
 
     def __post_init__(self):
-        if min(self.audio_temperature, self.text_temperature) < 0 or min(self.audio_top_k, self.text_top_k) < 1:
-            raise ValueError("sampling: temperatures must be >= 0 and top_k >= 1, "
+        warm = all(isinstance(x, (int, float)) and 0 <= x < float("inf")
+                   for x in (self.audio_temperature, self.text_temperature))
+        if not warm or not all(isinstance(k, int) and k >= 1 for k in (self.audio_top_k, self.text_top_k)):
+            raise ValueError("sampling: temperatures must be numbers >= 0 and each top_k a whole number >= "
+                             "1, "
                              f"got {asdict(self)}")
 
     @classmethod

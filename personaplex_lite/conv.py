@@ -1,8 +1,8 @@
 """Causal convolutions that give the same numbers all at once or piece by piece.
 
-What departs from the textbook: padding is only on the left, and it *is* the state. A convolution of kernel k and
-stride s remembers its last k - s inputs; a transposed one remembers the last k - s outputs it has not finished.
-Offline is the same code starting from an empty memory.
+What departs from the textbook: padding is only on the left, and it *is* the state. A convolution of kernel k
+and stride s remembers its last k - s inputs; a transposed one remembers the last k - s outputs it has not
+finished. Offline is the same code starting from an empty memory.
 
 Shapes: b conversations, c channels, n steps.
 """
@@ -48,7 +48,8 @@ class CausalConv1d(nn.Module):
                          torch.zeros(batch, dtype=torch.bool, device=w.device))
 
     def forward(self, x: Tensor, state: ConvState | None = None, active: Tensor | None = None) -> Tensor:
-        """x : [b, c_in, n] -> [b, c_out, ceil(n / stride)]; with a state, n must be a multiple of the stride."""
+        """x : [b, c_in, n] -> [b, c_out, ceil(n / stride)]; with a state, n must be a multiple of the
+        stride."""
         missing = -x.shape[-1] % self.stride
         if state is None:
             edge = x[..., :1].expand(-1, -1, self.memory)
@@ -81,7 +82,8 @@ class CausalConvTranspose1d(nn.Module):
     def new_state(self, batch: int) -> ConvTransposeState:
         return ConvTransposeState(self.weight.new_zeros(batch, self.c_out, self.memory))
 
-    def forward(self, x: Tensor, state: ConvTransposeState | None = None, active: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, state: ConvTransposeState | None = None,
+                active: Tensor | None = None) -> Tensor:
         """x : [b, c_in, n] -> [b, c_out, n · stride]"""
         n = x.shape[-1] * self.stride
         y = F.conv_transpose1d(x, self.weight, None, self.stride, groups=self.groups)
@@ -89,4 +91,5 @@ class CausalConvTranspose1d(nn.Module):
             y[..., :self.memory] += state.tail
             state.tail.copy_(keep(active, y[..., n:], state.tail))
         y = y[..., :n]
-        return y if self.bias is None else y + self.bias[:, None]   # once per sample, so not inside the overlap
+        # once per sample, so not inside the overlap
+        return y if self.bias is None else y + self.bias[:, None]

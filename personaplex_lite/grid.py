@@ -1,10 +1,9 @@
 """The token grid: 17 rows by time, and the delay that turns frames into columns.
 
-What departs from the textbook: a frame is not a column. Acoustic codes are written one column to the right of their
-frame's text and semantic code, so that the model decides *what* before *how it sounds*. Reading a frame back means
-reading a slanted column. Everything that is known beforehand (the user, the prompt, forced tokens) is a cell
-already filled ("given"); the model fills the rest.
-"""
+What departs from the textbook: a frame is not a column. Acoustic codes are written one column to the right
+of their frame's text and semantic code, so that the model decides *what* before *how it sounds*. Reading a
+frame back means reading a slanted column. Everything that is known beforehand (the user, the prompt, forced
+tokens) is a cell already filled ("given"); the model fills the rest. """
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -17,8 +16,8 @@ from .state import State, keep, slot
 
 
 def delay(frames: Tensor, config: LMConfig) -> Tensor:
-    """frames int64 [b, 17, t] -> grid [b, 17, 1 + t]: each row moved right by its delay, filled with its start
-    token; one column of start tokens in front."""
+    """frames int64 [b, 17, t] -> grid [b, 17, 1 + t]: each row moved right by its delay, filled with its
+    start token; one column of start tokens in front."""
     b, rows, t = frames.shape
     grid = torch.tensor(config.initial, device=frames.device)[None, :, None].repeat(b, 1, 1 + t)
     for row, d in enumerate(config.delays):
@@ -54,7 +53,8 @@ class Grid:
 
     def new_state(self, batch: int) -> GridState:
         shape, device = (batch, len(self.delays), self.width), self.delays.device
-        return GridState(torch.full(shape, UNGIVEN, device=device), torch.zeros(shape, dtype=torch.bool, device=device))
+        return GridState(torch.full(shape, UNGIVEN, device=device),
+                         torch.zeros(shape, dtype=torch.bool, device=device))
 
     def put(self, state: GridState, t: Tensor, frame: Tensor, active: Tensor | None = None) -> None:
         """Make the tokens of frame t given, each at its delayed column: frame [b, 17], -2 where not known."""
@@ -84,7 +84,8 @@ class Grid:
         return torch.where(state.given[where], state.cells[where], UNGIVEN)
 
     def fill(self, state: GridState, t: Tensor, tokens: Tensor, active: Tensor | None = None) -> None:
-        """Write the model's tokens [b, 17] into the open cells of column t; forget what was given before it."""
+        """Write the model's tokens [b, 17] into the open cells of column t; forget what was given before
+        it."""
         rows = len(self.delays)
         here, before = self._at(t[:, None].expand(-1, rows)), self._at((t[:, None] - 1).expand(-1, rows))
         state.given[before] = keep(active, torch.zeros_like(state.given[before]), state.given[before])
@@ -98,7 +99,8 @@ class Grid:
         return state.cells[self._at(t[:, None] - self.max_delay + self.delays)]
 
     def load(self, state: GridState, row: int, cells: Tensor) -> None:
-        """Replace the cells [1, 17, w] of one conversation, as a recorded voice asks; what is given stays given."""
+        """Replace the cells [1, 17, w] of one conversation, as a recorded voice asks; what is given stays
+        given."""
         state.cells[row] = cells[0].to(state.cells)
 
     def _at(self, column: Tensor):

@@ -1,8 +1,9 @@
 """Mimi, the codec: 80 ms of 24 kHz sound <-> 8 integers.
 
-What departs from the textbook: it is causal all through, so it can run while one speaks. Convolutions bring sound
-to 25 steps a second, a transformer looks back over them, a strided convolution halves them to 12.5 frames a second,
-and a split residual quantiser names each frame. Decoding mirrors it (Moshi paper, section 3.3).
+What departs from the textbook: it is causal all through, so it can run while one speaks. Convolutions bring
+sound to 25 steps a second, a transformer looks back over them, a strided convolution halves them to 12.5
+frames a second, and a split residual quantiser names each frame. Decoding mirrors it (Moshi paper, section
+3.3).
 
 Shapes: b rows, n samples, s steps at 25 Hz, t frames at 12.5 Hz, q code books.
 """
@@ -113,18 +114,19 @@ class Mimi(nn.Module):
     def encode(self, wav: Tensor, state: MimiState | None = None, active: Tensor | None = None) -> Tensor:
         """Sound to codes.
 
-        wav : [n] or [b, 1, n] float32, 24 kHz, in [-1, 1]; offline any n (the end is padded to a whole frame),
+        wav : [n] or [b, 1, n] float32, 24 kHz, in [-1, 1]; offline any n (the end is padded to a whole
+        frame),
               with a state n must be a multiple of 1920.
         Returns int64 [b, 8, t]. Raises ValueError on another shape or on values that are not finite.
         """
         wav = torch.as_tensor(wav)
         x = wav[None, None] if wav.ndim == 1 else wav
-        size = self.config.frame_size
         if x.ndim != 3 or x.shape[1] != 1 or not x.shape[-1] or not x.is_floating_point():
             raise ValueError("sound must be float [n] or [b, 1, n] with n > 0 samples, "
                              f"got {wav.dtype} {list(wav.shape)}")
-        if state is not None and x.shape[-1] % size:
-            raise ValueError(f"a stream comes in whole frames of {size} samples, got {x.shape[-1]}")
+        if x.device.type == "cpu" and not x.isfinite().all():
+            raise ValueError("sound holds NaN or infinite samples")
+        self._check_stream(state, len(x), x.shape[-1] / self.config.frame_size)
         with torch.no_grad():
             return self.rvq.encode(self.latent(x.to(self.downsample.weight), state, active))
 
@@ -135,12 +137,22 @@ class Mimi(nn.Module):
         """
         codes = torch.as_tensor(codes)
         most, bins = self.config.codebooks, self.config.bins
-        if codes.ndim != 3 or not 1 <= codes.shape[1] <= most or codes.is_floating_point():
-            raise ValueError(f"codes must be integers [b, 1..{most}, t], got {codes.dtype} {list(codes.shape)}")
+        if codes.ndim != 3 or not 1 <= codes.shape[1] <= most or not codes.numel() or codes.is_floating_point():
+            raise ValueError(f"codes must be integers [b, 1..{most}, t], got {codes.dtype} "
+                             f"{list(codes.shape)}")
         if codes.device.type == "cpu" and codes.numel() and (codes.min() < 0 or codes.max() >= bins):
             raise ValueError(f"codes must lie in 0..{bins - 1}, got {int(codes.min())}..{int(codes.max())}")
+        self._check_stream(state, len(codes), codes.shape[2])
         with torch.no_grad():
             return self.synthesise(self.rvq.decode(codes), state, active).float()
+
+    def _check_stream(self, state: MimiState | None, batch: int, frames: float) -> None:
+        if state is None:
+            return
+        rows, most = len(state.t), state.transformer.chunk // 2
+        if batch != rows or frames not in range(1, most + 1):
+            raise ValueError(f"this stream takes {rows} row(s) and 1 to {most} whole frame(s) of "
+                             f"{self.config.frame_size} samples at a time, got {batch} and {frames:g}")
 
     def latent(self, x: Tensor, state: MimiState | None = None, active: Tensor | None = None) -> Tensor:
         """[b, 1, n] -> [b, t, dim]: what the quantiser sees. Differentiable when state is None."""
@@ -148,7 +160,8 @@ class Mimi(nn.Module):
         x = self._attend(self.encoder_transformer, x, state, active)
         return self.downsample(x, state and state.resample, active).transpose(1, 2)
 
-    def synthesise(self, latent: Tensor, state: MimiState | None = None, active: Tensor | None = None) -> Tensor:
+    def synthesise(self, latent: Tensor, state: MimiState | None = None,
+                   active: Tensor | None = None) -> Tensor:
         """[b, t, dim] -> [b, 1, n]"""
         x = self.upsample(latent.transpose(1, 2), state and state.resample, active)
         x = self._attend(self.decoder_transformer, x, state, active)
@@ -158,7 +171,8 @@ class Mimi(nn.Module):
         t = state.t if state else torch.zeros(x.shape[0], dtype=torch.int64, device=x.device)
         y = transformer(x.transpose(1, 2), t, state and state.transformer, active).transpose(1, 2)
         if state is not None:
-            state.t.add_(x.shape[-1] if active is None else x.shape[-1] * active)    # the one line where time advances
+            # the one line where time advances
+            state.t.add_(x.shape[-1] if active is None else x.shape[-1] * active)
         return y
 
 

@@ -80,11 +80,13 @@ class Reply:
         return audio.write(path, self._stereo() if both else self.pcm)
 
     def plot(self, path=None):
-        """Both voices over time with the agent's words, and the grid below; saved as a picture if `path` is given."""
+        """Both voices over time with the agent's words, and the grid below; saved as a picture if `path` is
+        given."""
         import matplotlib.pyplot as plt
 
         from . import viz
-        figure, (above, below) = plt.subplots(2, 1, figsize=(11, 6.5), height_ratios=(1, 1.4), layout="constrained")
+        figure, (above, below) = plt.subplots(2, 1, figsize=(11, 6.5), height_ratios=(1, 1.4),
+                                              layout="constrained")
         viz.plot_talk(self.pcm, self.user[:len(self.pcm)], self.words, ax=above)
         viz.plot_grid(self.codes, ax=below, silence=self.config.silence)
         if path is not None:

@@ -1,8 +1,8 @@
 """Residual vector quantisation: a vector becomes a short list of code-book entries.
 
-What departs from the textbook: two quantisers stand side by side on the *same* latent. The first has one code book
-(semantic: what is said), the other seven (acoustic: how it sounds); the second does not see the first's residual.
-Entries are stored as running sums and counts, as training keeps them.
+What departs from the textbook: two quantisers stand side by side on the *same* latent. The first has one
+code book (semantic: what is said), the other seven (acoustic: how it sounds); the second does not see the
+first's residual. Entries are stored as running sums and counts, as training keeps them.
 
 Shapes: b rows, t frames, q code books, d entry dims.
 """

@@ -1,23 +1,27 @@
 """Drawing a token: temperature, top-k, and dice that belong to the conversation.
 
-What departs from the textbook: no generator object. The noise for one candidate token is a hash of (seed, step,
-row, token), so a conversation draws the same tokens alone or in a batch, on any device, after a save and restore,
-and nothing waits for the device. The draw itself is the official one: the largest p / Exp(1) among the top k.
-"""
+What departs from the textbook: no generator object. The noise for one candidate token is a hash of (seed,
+step, row, token), so a conversation draws the same tokens alone or in a batch, on any device, after a save
+and restore, and nothing waits for the device. The draw itself is the official one: the largest p / Exp(1)
+among the top k. """
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-_MULTIPLIERS = (-7046029254386353131, -4417276706812531889, -7723592293110705685, 7046029288634856825)
+_MULTIPLIERS = (-7046029254386353131, -4417276706812531889, 7046029288634856825)
 
 
 def exponential(seed: Tensor, t: Tensor, row: int, ids: Tensor) -> Tensor:
-    """Exp(1) noise float32 for candidates ids [b, n] of one row at steps t [b] of conversations seeded seed [b]."""
-    x = (seed * _MULTIPLIERS[0] + t * _MULTIPLIERS[1])[:, None] + row * _MULTIPLIERS[2] + ids * _MULTIPLIERS[3]
-    for shift, factor in ((30, -4658895280553007687), (27, -7723592293110705685), (31, 1)):   # splitmix64's mixer
+    """Exp(1) noise float32 for candidates ids [b, n] of one row at steps t [b] of conversations seeded seed
+    [b]."""
+    candidate = ids + (row << 32)
+    x = (seed * _MULTIPLIERS[0] + t * _MULTIPLIERS[1])[:, None] + candidate * _MULTIPLIERS[2]
+    # splitmix64's mixer
+    for shift, factor in ((30, -4658895280553007687), (27, -7723592293110705685), (31, 1)):
         x = (x ^ ((x >> shift) & ((1 << (64 - shift)) - 1))) * factor
-    return -torch.log((((x >> 40) & 0xFFFFFF) + 0.5) / (1 << 24))
+    # 23 bits: float32 then never rounds up to 1
+    return -torch.log((((x >> 41) & 0x7FFFFF) + 0.5) / (1 << 23))
 
 
 def sample(logits: Tensor, temperature: float, top_k: int, seed: Tensor, t: Tensor, row: int) -> Tensor:

@@ -1,8 +1,9 @@
 """One conversation, or a batch of them: weights + state + grid + dice. `_advance` is the whole algorithm.
 
-What departs from the textbook: there is no prefill and no turn. Prompt, listening and speaking are the same step,
-taken every 80 ms; what is known goes into the grid first ("forced"), the model fills what is left. The first two
-steps of a conversation return nothing: one fills the start tokens, one waits for the acoustic delay.
+What departs from the textbook: there is no prefill and no turn. Prompt, listening and speaking are the same
+step, taken every 80 ms; what is known goes into the grid first ("forced"), the model fills what is left. The
+first two steps of a conversation return nothing: one fills the start tokens, one waits for the acoustic
+delay.
 
 Shapes: b conversations (rows); K depth steps.
 """
@@ -42,7 +43,7 @@ class Moment:
     state: dict
     calls: list
     began: list
-    owed: int
+    owed: list
 
 
 class Session:
@@ -52,20 +53,23 @@ class Session:
     ring : "exact", or "official" to reproduce the official code's numbers past its window.
     """
 
-    def __init__(self, agent, personas: Sequence, seeds: Sequence[int] = (0,), sampling: SamplingConfig | None = None,
+    def __init__(self, agent, personas: Sequence, seeds: Sequence[int] = (0,),
+                 sampling: SamplingConfig | None = None,
                  predict_user: bool = False, trace: bool = False, ring: str = "exact", progress: bool = True):
         self.agent, self.config, self.ring = agent, agent.lm.config, ring
         self.sampling = sampling or agent.sampling
         self.predict_user, self.trace, self.last = predict_user, trace, None
-        self.rows = len(personas)
-        built = [prompts.build(agent.voice(p.voice), p.role, self.config, agent.text) for p in personas]
+        self.rows, seeds = len(personas), list(seeds)
+        if not self.rows or len(seeds) != self.rows:
+            raise ValueError(f"one seed for each persona: got {len(seeds)} and {self.rows}")
+        built = [self._build(p) for p in personas]
         device, mimi = agent.device, agent.mimi
         self.grid = Grid(self.config, device)
         self.state = SessionState(
             agent.lm.new_state(self.rows, ring), self.grid.new_state(self.rows),
-            torch.zeros(self.rows, dtype=torch.int64, device=device), torch.tensor(list(seeds), device=device),
+            torch.zeros(self.rows, dtype=torch.int64, device=device), torch.tensor(seeds, device=device),
             mimi and mimi.new_ears(self.rows, ring=ring), mimi and mimi.new_mouth(self.rows, ring=ring))
-        self.calls, self.began, self.owed = [0] * self.rows, [0] * self.rows, 0
+        self.calls, self.began, self.owed = ([0] * self.rows for _ in range(3))
         self.read(built, progress)
 
     def step(self, user=None, agent=None, text=None, active: Tensor | None = None) -> Frame | None:
@@ -76,22 +80,26 @@ class Session:
         Returns the frame that became complete, or None at the first two steps of every conversation.
         Raises ValueError on a wrong shape, type or id, before anything has changed.
         """
-        began, tokens = time.perf_counter(), self._tokens(user, agent, text)
+        began, (tokens, sound) = time.perf_counter(), self._tokens(user, agent, text)
+        active = self._active(active)
         if user is None and self.agent.lm.depth.steps < self.config.rows - 1:
             raise ValueError("this checkpoint has no depth steps for the user: pass step(user=…)")
-        if isinstance(user, Tensor) and user.is_floating_point():
-            sound = user.to(self.agent.device).view(self.rows, 1, -1)
+        if sound is not None:
             tokens[:, self.config.user] = self.agent.mimi.encode(sound, self.state.ears, active)[..., 0]
         return self._advance(tokens, active, heard=user is not None, began=began)
 
     @torch.no_grad()
-    def _advance(self, tokens: Tensor, active: Tensor | None = None, x: Tensor | None = None, heard: bool = True,
+    def _advance(self, tokens: Tensor, active: Tensor | None = None, x: Tensor | None = None,
+                 heard: bool = True,
                  began: float | None = None, mute: bool = False) -> Frame | None:
-        """One step of everything: tokens [b, 17] forced (-2: not), x [b, d] stands in for the column's embedding."""
+        """One step of everything: tokens [b, 17] forced (-2: not), x [b, d] stands in for the column's
+        embedding."""
         s, lm, grid, q = self.state, self.agent.lm, self.grid, self.config.codebooks
-        clock = Clock(began)
-        imagine = self.predict_user or not heard or self.owed > 0    # a missing frame leaves delayed cells open, too
-        self.owed = max(0, self.owed - 1) if heard else self.config.max_delay
+        clock, moving = Clock(began), [True] * self.rows if active is None else active.tolist()
+        # a missing frame leaves delayed cells open, too
+        imagine = self.predict_user or not heard or any(self.owed)
+        self.owed = [n if not go else max(0, n - 1) if heard else self.config.max_delay
+                     for n, go in zip(self.owed, moving)]
         steps = lm.depth.steps if imagine else q
         begun = self._rows_begun(active)
 
@@ -105,7 +113,8 @@ class Session:
         clock("temporal")
         told = torch.where(target[:, 0] == UNGIVEN, said, target[:, 0])
         dice = Dice(self.sampling, s.seed, s.t, keep=self.trace)
-        codes = lm.depth.sample(hidden, told, target[:, 1:], dice, steps, self.ring)   # 3. the codes of this column
+        # 3. the codes of this column
+        codes = lm.depth.sample(hidden, told, target[:, 1:], dice, steps, self.ring)
         sampled = torch.full_like(tokens, UNGIVEN)
         sampled[:, 0], sampled[:, 1:1 + steps] = said, codes
         grid.fill(s.grid, s.t, sampled, active)                     # 4. the model fills what is left
@@ -115,11 +124,10 @@ class Session:
             logits = torch.stack(dice.logits, 1)
             self.last = Trace(column, target, sampled, hidden, text_logits, logits, clock.ms, self.agent.text)
         s.t.add_(1 if active is None else active.long())            # the one line where time advances
-        return self._deliver(frame, active, clock, mute)
+        return self._deliver(frame, moving, clock, mute)
 
-    def _deliver(self, frame: Tensor, active: Tensor | None, clock: Clock, mute: bool) -> Frame | None:
+    def _deliver(self, frame: Tensor, moving: list[bool], clock: Clock, mute: bool) -> Frame | None:
         """Complete tokens [b, 17] -> Frame with sound; count the calls."""
-        moving = [True] * self.rows if active is None else active.tolist()
         ready = [go and n > self.config.max_delay for go, n in zip(moving, self.calls)]
         t = [n - b for n, b in zip(self.calls, self.began)]
         self.calls = [n + go for n, go in zip(self.calls, moving)]
@@ -137,7 +145,8 @@ class Session:
                      text[0] if one else text, frame[0] if one else frame, self.last, clock.ms)
 
     def read(self, built: Sequence[prompts.Prompt], progress: bool = True) -> None:
-        """Read each row's prompt, forced frame by frame; then the ears start anew. Rows that finish early wait."""
+        """Read each row's prompt, forced frame by frame; then its ears start anew. Rows that finish early
+        wait, and those with an empty prompt are left as they are."""
         from tqdm import tqdm
         longest = max(len(p) for p in built)
         for i in tqdm(range(longest), desc="reading the persona", disable=not progress or longest < 20,
@@ -151,9 +160,9 @@ class Session:
             for row, p in enumerate(built):
                 if p.cache is not None and i == len(p.embeddings):
                     self.grid.load(self.state.grid, row, p.cache)
-        self.began = list(self.calls)
+        self.began = [now if len(p) else then for p, now, then in zip(built, self.calls, self.began)]
         if self.state.ears is not None:
-            self.state.ears.reset()
+            self.state.ears.reset(torch.tensor([len(p) > 0 for p in built]))
 
     def _recorded(self, built, i: int) -> Tensor | None:
         """The stored embeddings that stand in for step i, in rows whose voice was recorded."""
@@ -169,9 +178,8 @@ class Session:
     def stream(self, source, rate: int | None = None, wait: float = 8.0) -> Iterator[Frame]:
         """Let the model hear a sound, 80 ms at a time, and give each frame of its answer as it is made.
 
-        source : what `audio.read` takes. After it ends the user is silent until the agent has said nothing for a
-        second, at most `wait` seconds. Raises AudioError before the conversation has moved.
-        """
+        source : what `audio.read` takes. After it ends the user is silent until the agent has said nothing
+        for a second, at most `wait` seconds. Raises AudioError before the conversation has moved. """
         sound, quiet = audio.frames(audio.read(source, rate, "the user's sound")), 0
         if self.agent.mimi is None or self.rows != 1:
             raise ValueError("stream and run need a codec and a single conversation; use step for a batch")
@@ -190,56 +198,84 @@ class Session:
         """`stream` to the end -> Reply."""
         from tqdm import tqdm
         sound = audio.read(source, rate, "the user's sound")
-        bar = tqdm(self.stream(sound, wait=wait), desc="talking", unit="frame", disable=not progress, leave=False,
+        bar = tqdm(self.stream(sound, wait=wait), desc="talking", unit="frame", disable=not progress,
+                   leave=False,
                    total=-(-len(sound) // audio.FRAME))
         return Reply(list(bar), sound, self.agent.text, self.config)
 
     def save(self) -> Moment:
         """This moment, to come back to."""
-        return Moment(self.state.snapshot(), list(self.calls), list(self.began), self.owed)
+        return Moment(self.state.snapshot(), list(self.calls), list(self.began), list(self.owed))
 
     def restore(self, moment: Moment) -> None:
         """Go back (or forth) to a saved moment. What follows is bit for bit what followed then."""
         self.state.restore(moment.state)
-        self.calls, self.began, self.owed = list(moment.calls), list(moment.began), moment.owed
+        self.calls, self.began, self.owed = list(moment.calls), list(moment.began), list(moment.owed)
 
     def fork(self, seed: int | None = None, persona: prompts.Persona | None = None) -> Session:
-        """A second conversation with the same past and the same weights; another seed, or another persona told now."""
+        """A second conversation with the same past and the same weights; another seed, or another persona
+        told now."""
         nobody = [prompts.Persona()] * self.rows
-        other = Session(self.agent, nobody, [0] * self.rows, self.sampling, self.predict_user, self.trace, self.ring)
+        other = Session(self.agent, nobody, [0] * self.rows, self.sampling, self.predict_user, self.trace,
+                        self.ring)
         other.restore(self.save())
         if seed is not None:
             other.state.seed.fill_(seed)
         if persona is not None:
-            built = prompts.build(self.agent.voice(persona.voice), persona.role, self.config, self.agent.text)
-            other.read([built] * self.rows)
+            other.read([self._build(persona)] * self.rows)
         return other
 
-    def _tokens(self, user, agent, text) -> Tensor:
-        """The forced tokens of one step [b, 17]; raises before anything has changed."""
-        tokens = torch.full((self.rows, self.config.rows), UNGIVEN)
+    def reset(self, row: int, persona: prompts.Persona = prompts.Persona(), seed: int = 0) -> None:
+        """Begin one conversation of a batch anew; the others wait while its persona is read."""
+        built = [prompts.lay_out(torch.zeros(0, self.config.codebooks), [], self.config)] * self.rows
+        built[row] = self._build(persona)
+        self.state.reset(torch.arange(self.rows) == row)
+        self.state.seed[row] = seed
+        self.calls[row] = self.began[row] = self.owed[row] = 0
+        self.read(built)
+
+    def _build(self, persona: prompts.Persona) -> prompts.Prompt:
+        return prompts.build(self.agent.voice(persona.voice), persona.role, self.config, self.agent.text)
+
+    def _tokens(self, user, agent, text) -> tuple[Tensor, Tensor | None]:
+        """The forced tokens of one step [b, 17] and the user's sound [b, 1, 1920]; raises before anything changes."""
+        tokens, sound, q = torch.full((self.rows, self.config.rows), UNGIVEN), None, self.config.codebooks
+        if user is not None and (user := as_tensor(user, "user")).is_floating_point():
+            sound, user = self._sound(user), None
         for value, rows, name in ((user, self.config.user, "user"), (agent, self.config.agent, "agent")):
-            if value is None:
-                continue
-            value = torch.as_tensor(value)
-            if name == "user" and value.is_floating_point():
-                size = audio.FRAME
-                if self.agent.mimi is None or value.numel() != self.rows * size or not value.isfinite().all():
-                    raise ValueError(f"user: one frame of sound is {size} finite samples for each of {self.rows} "
-                                     f"conversation(s), got {list(value.shape)}")
-                continue
-            prompts.check_codes(value, self.config, name)
-            tokens[:, rows] = value.reshape(-1, self.config.codebooks).expand(self.rows, -1).cpu()
+            if value is not None:
+                value = as_tensor(value, name)
+                if value.shape not in ((q,), (1, q), (self.rows, q)):
+                    raise ValueError(f"{name}: codes must be [{q}] or [{self.rows}, {q}] (and sound float "
+                                     f"[{audio.FRAME}]), got {value.dtype} {list(value.shape)}")
+                prompts.check_codes(value, self.config, name)
+                tokens[:, rows] = value.long()
         if text is not None:
-            text = torch.as_tensor(text)
-            if text.is_floating_point() or text.numel() not in (1, self.rows) or not (
+            text = as_tensor(text, "text")
+            if text.dtype not in prompts.INTEGERS or text.numel() not in (1, self.rows) or not (
                     (text >= 0) & (text < self.config.text_vocab)).all():
                 raise ValueError(f"text: a token id in 0..{self.config.text_vocab - 1}, got {text.tolist()}")
             tokens[:, 0] = text.reshape(-1)
-        return tokens.to(self.agent.device)
+        return tokens.to(self.agent.device), sound
+
+    def _sound(self, user: Tensor) -> Tensor:
+        size = audio.FRAME
+        if self.agent.mimi is None or user.numel() != self.rows * size or not user.isfinite().all():
+            raise ValueError(f"user: one frame of sound is {size} finite samples for each of {self.rows} "
+                             f"conversation(s), got {list(user.shape)}")
+        return user.reshape(self.rows, 1, size).to(self.agent.device)
+
+    def _active(self, active) -> Tensor | None:
+        if active is None:
+            return None
+        active = as_tensor(active, "active")
+        if active.dtype != torch.bool or active.shape != (self.rows,):
+            raise ValueError(f"active: bool [{self.rows}], got {active.dtype} {list(active.shape)}")
+        return active.to(self.agent.device)
 
     def _rows_begun(self, active: Tensor | None) -> Tensor | None:
-        """Rows in which the transformer may move: not those at their very first step, which has no column yet."""
+        """Rows in which the transformer may move: not those at their very first step, which has no column
+        yet."""
         if active is None and all(self.calls):
             return None
         begun = self.state.t > 0
@@ -247,6 +283,13 @@ class Session:
 
     def _mask(self, rows: list[bool]) -> Tensor | None:
         return None if all(rows) else torch.tensor(rows, device=self.agent.device)
+
+
+def as_tensor(value, name: str) -> Tensor:
+    try:
+        return torch.as_tensor(value).cpu()
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{name}: give numbers, got {type(value).__name__}") from None
 
 
 class Clock:
@@ -272,4 +315,5 @@ class Dice:
     def __call__(self, k: int, logits: Tensor) -> Tensor:
         if self.keep:
             self.logits.append(logits)
-        return sample(logits, self.sampling.audio_temperature, self.sampling.audio_top_k, self.seed, self.t, 1 + k)
+        return sample(logits, self.sampling.audio_temperature, self.sampling.audio_top_k, self.seed, self.t,
+                      1 + k)

@@ -1,7 +1,7 @@
 """Memory that is passed in: weights live in modules, what happened so far lives in a State.
 
-What departs from the textbook: streaming modules usually hide their buffers. Here they are values one can save,
-copy, fork, count and reset row by row. Three rules:
+What departs from the textbook: streaming modules usually hide their buffers. Here they are values one can
+save, copy, fork, count and reset row by row. Three rules:
 
 1. Only the module that made a state touches its fields.
 2. Writes are in place, fields are frozen, addresses never move (so a captured CUDA graph stays right).
@@ -17,7 +17,8 @@ from torch import Tensor
 
 
 def slot(empty: float = 0, row_dim: int = 0):
-    """A tensor field: what it holds when nothing has happened yet, and which dimension counts conversations."""
+    """A tensor field: what it holds when nothing has happened yet, and which dimension counts
+    conversations."""
     return field(metadata={"empty": empty, "row_dim": row_dim})
 
 

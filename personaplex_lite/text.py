@@ -1,8 +1,8 @@
 """Words and the text row: SentencePiece, PAD, EPAD, and words with times.
 
-What departs from the textbook: text runs on the clock. A word's pieces stand in the frames where it is spoken, PAD
-fills the frames in between, EPAD ("end of padding") announces the next word. So the time of a word is its column.
-"""
+What departs from the textbook: text runs on the clock. A word's pieces stand in the frames where it is
+spoken, PAD fills the frames in between, EPAD ("end of padding") announces the next word. So the time of a
+word is its column. """
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -39,7 +39,8 @@ class Text:
         return self.pieces.encode(text)
 
     def role(self, text: str) -> list[int]:
-        """The role prompt's tokens: `<system> … <system>` (PersonaPlex model card); nothing for an empty text."""
+        """The role prompt's tokens: `<system> … <system>` (PersonaPlex model card); nothing for an empty
+        text."""
         text = " ".join(text.split())
         return self.encode(f"<system> {text} <system>") if text else []
 

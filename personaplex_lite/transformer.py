@@ -1,11 +1,11 @@
 """The causal transformer that serves Mimi and the temporal model.
 
-What departs from the textbook: keys are rotated before they are stored, so a ring of keys never needs rotating
-again; each ring slot carries the step it holds (`pos`), and the mask is made from those steps alone. That is why
-one set of lines runs offline, streaming, in any chunk size, with rows at different times.
-
-Ring length = context + chunk - 1: with fewer slots the first query of a chunk loses keys to the last. The official
-code has fewer (`ring="official"`: context slots, the oldest hidden); ask for that to reproduce its numbers.
+What departs from the textbook: keys are rotated before they are stored, so a ring of keys never needs
+rotating again; each ring slot carries the step it holds (`pos`), and the mask is made from those steps alone.
+That is why one set of lines runs offline, streaming, in any chunk size, with rows at different times.
+ Ring length = context + chunk - 1: with fewer slots the first query of a chunk loses keys to the last. The
+official code has fewer (`ring="official"`: context slots, the oldest hidden); ask for that to reproduce its
+numbers.
 
 Shapes: b conversations, n new steps, c ring slots, h heads, d dims of a head.
 """
@@ -54,7 +54,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = x.float()
-        return (self.alpha.float() * y * torch.rsqrt(y.square().mean(-1, keepdim=True) + self.eps)).to(x.dtype)
+        return (self.alpha.float() * y * torch.rsqrt(y.square().mean(-1,
+                                                                     keepdim=True) + self.eps)).to(x.dtype)
 
 
 def rope_table(positions: Tensor, dim: int, max_period: float) -> tuple[Tensor, Tensor]:
@@ -79,7 +80,8 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(dim, dim, bias=False)
 
     def forward(self, x: Tensor, rope, mask: Tensor, store=None) -> Tensor:
-        """x [b, n, dim]; mask [b, 1, n, keys] true = visible; `store(k, v)` puts them in the ring, returns it."""
+        """x [b, n, dim]; mask [b, 1, n, keys] true = visible; `store(k, v)` puts them in the ring, returns
+        it."""
         q, k, v = self.in_proj(x).unflatten(-1, (3, self.heads, -1)).unbind(2)     # [b, n, h, d]
         q, k = rotate(q, rope), rotate(k, rope)
         if store is not None:
@@ -143,7 +145,8 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
 
     def new_state(self, batch: int, chunk: int = 1, ring: str = "exact") -> KVState:
-        """Empty memory. ring "exact": streams equal the offline model for ever; "official": see the file's head."""
+        """Empty memory. ring "exact": streams equal the offline model for ever; "official": see the file's
+        head."""
         c, w = self.config, self.layers[0].attn.in_proj.weight
         slots = c.context + (chunk - 1 if ring == "exact" else 0)
         dtype = w.dtype if w.dtype.is_floating_point else torch.float32
@@ -154,10 +157,12 @@ class Transformer(nn.Module):
     def visible(self, query: Tensor, key: Tensor, official: bool) -> Tensor:
         """Mask [b, 1, n, c]: key steps at or before the query's own, and no older than the context."""
         q, k = query[:, :, None], key[:, None, :]
-        floor = query[:, -1:, None] + 1 if official else q     # official: counted from the chunk's end, one short
+        # official: counted from the chunk's end, one short
+        floor = query[:, -1:, None] + 1 if official else q
         return ((k >= 0) & (k <= q) & (k > floor - self.config.context))[:, None]
 
-    def forward(self, x: Tensor, t: Tensor, state: KVState | None = None, active: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, state: KVState | None = None,
+                active: Tensor | None = None) -> Tensor:
         query = t[:, None] + torch.arange(x.shape[1], device=x.device)                   # [b, n]
         rope = rope_table(query, self.config.dim // self.config.heads, self.config.max_period)
         if state is None:

@@ -1,7 +1,6 @@
 """Our arithmetic against the official code's, on random weights: integers equal, floats within 3e-4.
-
-The arrays come from tests/goldens, and from every folder named in PERSONAPLEX_GOLDENS (separated by ":"). Sizes are
-read from each folder's json, never assumed; tests/goldens/README.md says how every array was made.
+ The arrays come from tests/goldens, and from every folder named in PERSONAPLEX_GOLDENS (separated by ":").
+Sizes are read from each folder's json, never assumed; tests/goldens/README.md says how every array was made.
 """
 import hashlib
 import json
@@ -58,7 +57,8 @@ def lm_of(folder):
 
 
 def close(ours, theirs, what):
-    """Equal shapes, NaN in the same places, largest difference within the tolerance; the figure is printed."""
+    """Equal shapes, NaN in the same places, largest difference within the tolerance; the figure is
+    printed."""
     ours, theirs = ours.float(), theirs.float()
     assert ours.shape == theirs.shape, f"{what}: {list(ours.shape)} against {list(theirs.shape)}"
     both = ~theirs.isnan()
@@ -251,7 +251,8 @@ def find(tree, key):
 
 @lm_folders
 def test_own_depth_steps(folder, tmp_path):
-    """The same half-depth file runs as it is, with its own steps: equal to the first steps of the full model."""
+    """The same half-depth file runs as it is, with its own steps: equal to the first steps of the full
+    model."""
     (model, config), full = lm_of(folder), load_file(str(folder / "lm.safetensors"))
     half = config.depth_steps // 2
     small = replace(config, depth_steps=half, depth=replace(config.depth, context=half))

@@ -1,10 +1,10 @@
 """Training the small Mimi from scratch.
 
-What departs from the textbook: no adversary and no giant data. What made it work on one core (docs/training-log.md):
-small batches and many steps; no quantiser for the first steps, then code books from k-means; a helper head that
-reads mel frames off the decoder's transformer, thrown away afterwards; and phoneme classes distilled into the
-semantic code book, so that "what is said" is what the language model has to learn.
-"""
+What departs from the textbook: no adversary and no giant data. What made it work on one core
+(docs/training-log.md): small batches and many steps; no quantiser for the first steps, then code books from
+k-means; a helper head that reads mel frames off the decoder's transformer, thrown away afterwards; and
+phoneme classes distilled into the semantic code book, so that "what is said" is what the language model has
+to learn. """
 from __future__ import annotations
 
 import json
@@ -54,7 +54,8 @@ class Clips:
         for i in range(size):
             clip = rng.integers(len(self.pcm))
             pcm, phones = self.pcm[clip], self.phones[clip]
-            at = LABEL_HOP * rng.integers(-10, max(1, len(pcm) // LABEL_HOP - 20))      # a piece may begin in silence
+            # a piece may begin in silence
+            at = LABEL_HOP * rng.integers(-10, max(1, len(pcm) // LABEL_HOP - 20))
             skip, at = max(0, -at), max(0, at)
             piece = pcm[at:at + samples - skip] / 32768
             wav[i, skip:skip + len(piece)] = piece * 10 ** rng.uniform(-0.4, 0.3)

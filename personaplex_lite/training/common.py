@@ -1,8 +1,7 @@
-"""What both trainings share: folders one can resume from, learning-rate curve, averaged weights, several processes.
-
-`torchrun --nproc-per-node N -m personaplex_lite train …` starts N processes; each draws its own batches (the rank
-is in the seed) and gradients are averaged before every update.
-"""
+"""What both trainings share: folders one can resume from, learning-rate curve, averaged weights, several
+processes.
+ `torchrun --nproc-per-node N -m personaplex_lite train …` starts N processes; each draws its own batches (the
+rank is in the seed) and gradients are averaged before every update. """
 from __future__ import annotations
 
 import json
@@ -36,7 +35,8 @@ def average_gradients(model: nn.Module, world: int) -> None:
     flat = torch.cat([g.flatten() for g in grads])
     dist.all_reduce(flat)
     flat /= world
-    for p, piece in zip((p for p in model.parameters() if p.requires_grad), flat.split([g.numel() for g in grads])):
+    for p, piece in zip((p for p in model.parameters() if p.requires_grad),
+                        flat.split([g.numel() for g in grads])):
         p.grad = piece.view_as(p)
 
 
@@ -57,7 +57,8 @@ class Average:
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         params = dict(model.named_parameters())
-        torch._foreach_lerp_(list(self.mean.values()), [params[n].detach() for n in self.mean], 1 - self.decay)
+        torch._foreach_lerp_(list(self.mean.values()), [params[n].detach() for n in self.mean],
+                             1 - self.decay)
 
     @torch.no_grad()
     def swap(self, model: nn.Module) -> None:
@@ -97,6 +98,7 @@ class Run:
 
     def log(self, **numbers) -> None:
         if self.rank == 0:
-            plain = {k: round(float(v), 5) if isinstance(v, (float, Tensor)) else v for k, v in numbers.items()}
+            plain = {k: round(float(v), 5) if isinstance(v, (float, Tensor)) else v for k,
+                     v in numbers.items()}
             with open(self.folder / "log.jsonl", "a") as file:
                 file.write(json.dumps(plain | {"seconds": round(time.time() - self.began, 1)}) + "\n")

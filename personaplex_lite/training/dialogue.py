@@ -1,8 +1,9 @@
 """Two-channel dialogues on the token grid, put together from clips that were encoded once.
 
-What departs from the textbook: nothing is mixed as sound. Each clip becomes codes with a little of its own silence
-around it; a dialogue lays those codes into the two audio rows of a grid, at exact frames, with the prompt before
-it and the words in the text row. So a few hours of speech give an unlimited number of conversations.
+What departs from the textbook: nothing is mixed as sound. Each clip becomes codes with a little of its own
+silence around it; a dialogue lays those codes into the two audio rows of a grid, at exact frames, with the
+prompt before it and the words in the text row. So a few hours of speech give an unlimited number of
+conversations.
 
 Shapes: q code books, t frames.
 """
@@ -57,7 +58,8 @@ def encode_clips(folder, mimi, out, shards=None, seed: int = 0) -> None:
 
 
 def _place(row: np.ndarray, record: dict, pcm: np.ndarray, size: int, rng) -> None:
-    """Put a clip into its row of sound; `record` learns where it begins ("at", seconds) and its noise class."""
+    """Put a clip into its row of sound; `record` learns where it begins ("at", seconds) and its noise
+    class."""
     at = 0 if record["side"] == "voice" else LEAD * size + int(rng.integers(size))
     gain = 10 ** (rng.uniform(-12, 6) / 20) if record["side"] == "user" else 1.0
     record["at"], record["noise"] = at / RATE, 0
@@ -68,7 +70,8 @@ def _place(row: np.ndarray, record: dict, pcm: np.ndarray, size: int, rng) -> No
 
 
 def encode_backgrounds(mimi, out, seconds: int = 60) -> dict:
-    """Codes of digital silence, of a 440 Hz sine (the checkpoint's two constants) and of each background noise."""
+    """Codes of digital silence, of a 440 Hz sine (the checkpoint's two constants) and of each background
+    noise."""
     rng = np.random.default_rng(0)
     n = int(seconds * 12.5) * mimi.config.frame_size
     rooms = [torch.from_numpy(rng.standard_normal(n).astype(np.float32) * s) for s in NOISES]
@@ -142,8 +145,9 @@ class Dialogue:
         self.loss[self.t:] = True
 
     def room(self, codes: np.ndarray, rng: Random) -> None:
-        """The user's background from the end of the prompt on: the start of a stream, then any stretch of it."""
-        n, skip = self.frames.shape[1] - self.t, rng.randrange(20, 200)
+        """The user's background from the end of the prompt on: the start of a stream, then any stretch of
+        it."""
+        n, skip = self.frames.shape[1] - self.t, rng.randrange(20, codes.shape[1] // 4)
         order = [*range(8), *range(skip, skip + max(0, n - 8))][:n]
         self.frames[self.config.user, self.t:] = codes[:, order]
 
@@ -225,12 +229,37 @@ class Dialogues:
 
 
 def text_only(rng: Random, text: Text, split: str, total: int) -> tuple[np.ndarray, np.ndarray]:
-    """A role, then questions and answers as plain text -> tokens int64 [total], what to learn bool [total]."""
-    facts = world.make_facts(rng, split)
+    """A role, then questions and answers as plain text -> tokens int64 [total], weight of each float32
+    [total].
+
+    Six in ten are drills: answers without questions, with any word in the place of a fact, so that nothing
+    but copying from the role helps. Facts weigh 4, the other words of an answer 1, all else 0. """
+    drill = rng.random() < 0.6
+    facts = _any_facts(rng) if drill else world.make_facts(rng, split)
+    known = {w for v in (facts.name, facts.company, facts.opens, facts.closes, *facts.prices.values())
+             for w in v.split()}
     tokens = text.role(world.role_text(facts, rng))
-    learn = [False] * len(tokens)
+    weight = [0.0] * len(tokens)
     while len(tokens) < total:
-        _, _, question, reply = world.exchange(facts, rng, split, rng.choice([None, "price", "price"]))
-        asked, said = text.encode(question), [text.epad, *text.encode(reply), text.pad]
-        tokens, learn = tokens + asked + said, learn + [False] * len(asked) + [False] + [True] * (len(said) - 1)
-    return np.array(tokens[:total]), np.array(learn[:total])
+        kind = rng.choice(["price", "price", "price", "name", "company", "greeting", "open", "close"] if drill else
+                          ["price", "price", None])
+        _, _, question, reply = world.exchange(facts, rng, split, kind)
+        asked = [] if drill else text.encode(question)
+        tokens += [*asked, text.epad]
+        weight += [0.0] * (len(asked) + 1)
+        for word in [*reply.split(), None]:
+            pieces = text.encode(word) if word else [text.pad]
+            tokens += pieces
+            weight += [4.0 if word in known else 0.0 if drill else 1.0] * len(pieces)
+    return np.array(tokens[:total]), np.array(weight[:total], np.float32)
+
+
+def _any_facts(rng: Random) -> world.Facts:
+    """Facts that nobody could guess: half of the time any word of the world stands in for a fact."""
+    words = world.vocabulary()
+
+    def some(choices):
+        return rng.choice(choices) if rng.random() < 0.5 else rng.choice(words)
+    prices = {item: some(world.PRICES) for item in rng.sample(world.ITEMS, rng.randrange(2, 5))}
+    company = rng.choice(world.COMPANIES) if rng.random() < 0.5 else f"{rng.choice(words)} {rng.choice(words)}"
+    return world.Facts(some(world.NAMES), company, some(world.OPENS), some(world.CLOSES), prices)

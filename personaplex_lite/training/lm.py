@@ -2,12 +2,10 @@
 
 What departs from the textbook: the codes of a frame are costly (16 steps with their own weights) and mostly
 silence, so the depth transformer sees every frame in which the agent speaks but few of the others. Text-only
-batches teach the model to copy facts out of its role before it can hear; a helper head that writes down what the
-*user* says, five frames late, teaches it to hear. Both are gone in the shipped model.
-
-The loss follows the PersonaPlex paper (prompt masked out, padding and acoustic codes weigh less), with the weights
-that keep a small model's answers on time.
-"""
+batches teach the model to copy facts out of its role before it can hear; a helper head that writes down what
+the *user* says, five frames late, teaches it to hear. Both are gone in the shipped model.
+ The loss follows the PersonaPlex paper (prompt masked out, padding and acoustic codes weigh less), with the
+weights that keep a small model's answers on time. """
 from __future__ import annotations
 
 import json
@@ -53,15 +51,16 @@ def cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     return (loss * weight).sum() / weight.sum().clamp(min=1)
 
 
-def text_loss(lm: LM, tokens: Tensor, learn: Tensor) -> tuple[Tensor, Tensor]:
-    """Text alone: tokens [b, t] in the text row, no sound anywhere. -> loss, share of the learned tokens right."""
-    columns = torch.full((*tokens.shape, lm.config.rows), -1)
+def text_loss(lm: LM, tokens: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Text alone: tokens [b, t] in the text row, no sound anywhere. -> loss, share of the facts that are
+    right."""
+    columns = torch.full((*tokens.shape, lm.config.rows), -1, device=tokens.device)
     columns[..., 0] = tokens
     columns[:, 0] = torch.tensor(lm.config.initial)
-    logits = lm.text_head(lm.hidden(columns[:, :-1]))
-    target, weight = tokens[:, 1:].flatten(), learn[:, 1:].flatten().float()
-    logits = logits.flatten(0, 1)
-    right = ((logits.argmax(-1) == target) * weight).sum() / weight.sum()
+    logits = lm.text_head(lm.hidden(columns[:, :-1])).flatten(0, 1)
+    target, weight = tokens[:, 1:].flatten(), weight[:, 1:].flatten()
+    fact = weight > 1
+    right = ((logits.argmax(-1) == target) & fact).sum() / fact.sum().clamp(min=1)
     return cross_entropy(logits, target, weight), right
 
 
@@ -90,7 +89,8 @@ def dialogue_losses(lm: LM, hearing: Hearing, talks: list, seed: int) -> dict[st
 
 
 def _audio_losses(lm: LM, h: Tensor, then: Tensor, live: Tensor, speaks: Tensor, seed: int) -> dict[str, Tensor]:
-    """Agent's codes wherever it speaks and on some silent frames; the user's on a few frames of either kind."""
+    """Agent's codes wherever it speaks and on some silent frames; the user's on a few frames of either
+    kind."""
     c, dice = lm.config, torch.rand(len(h), generator=torch.Generator().manual_seed(seed)).to(h.device)
     q, out = c.codebooks, {}
     chosen = (live & (speaks | (dice < 0.08))).nonzero()[:, 0]
@@ -128,8 +128,9 @@ class Batches:
 
 def train(data, out, steps: int, read: int = 1500, seed: int = 0, batch: int = 6, frames: int = 240,
           peak: float = 1.5e-3, config: LMConfig | None = None) -> Path:
-    """`read` steps of text alone, then dialogues with every fourth step text. Checkpoints and `lm.safetensors` go
-    to `out`. data: folder of encoded clips (rooms.npz, train/), or None while only reading. Resumes."""
+    """`read` steps of text alone, then dialogues with every fourth step text. Checkpoints and
+    `lm.safetensors` go to `out`. data: folder of encoded clips (rooms.npz, train/), or None while only
+    reading. Resumes."""
     rank, world, device = start()
     torch.manual_seed(seed)
     run, text = Run(out, rank), Text(Path(out) / "tokenizer.model")

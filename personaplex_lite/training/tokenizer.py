@@ -1,4 +1,5 @@
-"""The small tokenizer: one piece a word for the world's own words, letters for all others, no case, no punctuation."""
+"""The small tokenizer: one piece a word for the world's own words, letters for all others, no case, no
+punctuation."""
 from __future__ import annotations
 
 import tempfile

@@ -11,6 +11,7 @@ One in ten (item, price) and (name, company) pairs, and three phrasings a questi
     answer("price", facts, "bread")                      # the bread costs four dollars
 """
 from dataclasses import dataclass
+from functools import cache
 from random import Random
 from zlib import crc32
 
@@ -204,6 +205,7 @@ def exchange(facts, rng, split="train", kind=None):
     return kind, item, question(kind, rng, split, item), answer(kind, facts, item)
 
 
+@cache
 def vocabulary():
     """Every word anyone can say, sorted."""
     texts = [*ITEMS, *COMPANIES, *NAMES, *PRICES, *OPENS, *CLOSES, *VOICE_SENTENCES, "afternoon evening"]

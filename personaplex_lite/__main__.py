@@ -1,0 +1,7 @@
+"""`python -m personaplex_lite` is `personaplex-lite`."""
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

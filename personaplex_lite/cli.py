@@ -1,0 +1,195 @@
+"""The command line: `personaplex-lite run | talk | train | eval`. Thin: every command is a few public calls.
+
+What goes wrong with a file, a voice or a number is one sentence on stderr and exit code 2, no stack trace.
+Imports stand inside the commands: nothing is loaded that a command does not need.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+import warnings
+from pathlib import Path
+
+QUESTIONS = Path(__file__).resolve().parents[1] / "data" / "questions"
+SOUNDS = (".wav", ".flac", ".ogg", ".mp3")
+PLAYERS = ("paplay", "aplay", "afplay", "ffplay")
+
+
+def run(args) -> None:
+    """Answer a recorded question: sound to a file, words to the screen."""
+    from . import Persona, load
+    if args.out.suffix not in SOUNDS:
+        raise ValueError(f"cannot write {args.out}: its name must end in {', '.join(SOUNDS)}")
+    chat = load(args.checkpoint).chat(Persona(args.voice, args.role), args.seed, args.greedy)
+    reply = chat.run(args.question)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    reply.save(args.out)
+    print(reply.text)
+
+
+def talk(args) -> None:
+    """Ask one of the questions that ship with the project; leave the answer and its picture in a folder."""
+    from . import Persona, load
+    asked = pick(args.question)
+    chat = load(args.checkpoint).chat(Persona(asked["voice"], asked["role"]), args.seed, args.greedy)
+    began = time.perf_counter()
+    reply = chat.run(QUESTIONS / asked["file"])
+    speed = len(reply.frames) * 0.08 / (time.perf_counter() - began)
+    args.out.mkdir(parents=True, exist_ok=True)
+    sound, both = reply.save(args.out / "reply.wav"), reply.save(args.out / "talk.wav", both=True)
+    reply.plot(args.out / "reply.png")
+    player = next(filter(shutil.which, PLAYERS), None)
+    print(f"""
+  role      {asked["role"]}
+  you       {asked["text"]}
+  {asked["voice"]:9} {reply.text or "(said nothing)"}
+
+  answer    {sound}
+  both      {both} (you on the left, the agent on the right)
+  picture   {args.out / "reply.png"}
+  speed     {speed:.1f} × real time on {os.cpu_count()} cores""")
+    if player:
+        print(f"  listen    {player} {both}")
+    print("  next      make lab (opens the notebooks at the first one)")
+
+
+def pick(name: str | None) -> dict:
+    """An entry of questions.json by its name, the first if none is given."""
+    entries = {entry["file"].removesuffix(".wav"): entry
+               for entry in json.loads((QUESTIONS / "questions.json").read_text())}
+    if name is not None and name not in entries:
+        raise ValueError(f"no question {name!r}: there are {', '.join(entries)}")
+    return entries[name or next(iter(entries))]
+
+
+def train_data(args) -> None:
+    from .training import clips
+    specs = clips.inventory(args.split, args.agent, args.user, args.seed)
+    clips.build(args.out / args.split, specs, args.workers)
+
+
+def train_codec(args) -> None:
+    from .training import codec
+    print(codec.train(args.data, args.out, args.steps, args.seed))
+
+
+def train_encode(args) -> None:
+    from .checkpoint import load_mimi
+    from .config import MimiConfig, from_dict
+    from .training import dialogue
+    splits = sorted(path.parent for path in args.data.glob("*/shard_0000.json"))
+    if not splits:
+        raise FileNotFoundError(f"no clips in {args.data}: make them with `personaplex-lite train data`")
+    args.out.mkdir(parents=True, exist_ok=True)
+    config = from_dict(MimiConfig, json.loads((args.codec / "mimi.json").read_text()))
+    mimi = load_mimi(args.codec / "mimi.safetensors", config)
+    for folder in splits:
+        dialogue.encode_clips(folder, mimi, args.out / folder.name, seed=args.seed)
+    dialogue.encode_backgrounds(mimi, args.out)
+
+
+def train_lm(args) -> None:
+    from .training import lm, tokenizer
+    args.out.mkdir(parents=True, exist_ok=True)
+    if not (args.out / "tokenizer.model").exists():
+        tokenizer.train(args.out / "tokenizer.model")
+    print(lm.train(args.data, args.out, args.steps, args.read, args.seed, args.batch))
+
+
+def train_ship(args) -> None:
+    from .training.ship import main
+    main(args.rest)
+
+
+def evaluate(args) -> None:
+    from .training.evaluate import main
+    main(args.rest)
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="personaplex-lite", description="A small full-duplex speech model.")
+    commands = top.add_subparsers(metavar="command", required=True)
+    one = command(commands, "run", run, "answer a recorded question")
+    one.add_argument("question", type=Path, help="wav, flac, ogg or mp3 of somebody speaking")
+    one.add_argument("-o", "--out", type=Path, default=Path("reply.wav"), help="sound file (reply.wav)")
+    one.add_argument("--role", default="", help="what the agent is told about itself")
+    one.add_argument("--voice", help="a voice of the checkpoint, or a wav of somebody speaking")
+    two = command(commands, "talk", talk, "ask one of the questions in data/questions")
+    two.add_argument("question", nargs="?", help="open, price, name, … (the first)")
+    two.add_argument("-o", "--out", type=Path, default=Path("out"), help="folder for the answer (out)")
+    for sub in (one, two):
+        sub.add_argument("--seed", type=int, default=0, help="another seed, another conversation (0)")
+        sub.add_argument("--greedy", action="store_true", help="always the likeliest token, no dice")
+        sub.add_argument("--checkpoint", help="a checkpoint's folder (data/lite)")
+    training = commands.add_parser("train", help="make data/lite from nothing: data, codec, encode, lm, ship")
+    add_training(training.add_subparsers(metavar="stage", required=True))
+    command(commands, "eval", evaluate, "measure a checkpoint on held-out questions", add_help=False)
+    return top
+
+
+def add_training(stages) -> None:
+    """The stages, in their order; what each makes is where the next one looks."""
+    data = command(stages, "data", train_data, "speak the little world's sentences")
+    data.add_argument("--out", type=Path, default=Path("runs/clips"))
+    data.add_argument("--split", choices=["train", "test"], default="train")
+    numbers(data, agent=6000, user=4500, seed=0, workers=2)
+    codec = command(stages, "codec", train_codec, "train the codec on the clips")
+    folders(codec, data="runs/clips/train", out="runs/codec")
+    numbers(codec, steps=13_000, seed=0)
+    encode = command(stages, "encode", train_encode, "turn every clip into codes")
+    folders(encode, data="runs/clips", codec="runs/codec", out="runs/encoded")
+    numbers(encode, seed=0)
+    lm = command(stages, "lm", train_lm, "train the language model on dialogues made of the codes")
+    folders(lm, data="runs/encoded", out="runs/lm")
+    numbers(lm, steps=20_000, read=1500, seed=0, batch=6)
+    command(stages, "ship", train_ship, "assemble data/lite from what was trained", add_help=False)
+
+
+def command(commands, name: str, call, about: str, **options) -> argparse.ArgumentParser:
+    sub = commands.add_parser(name, help=about, description=about, **options)
+    sub.set_defaults(call=call)
+    return sub
+
+
+def folders(sub, **defaults: str) -> None:
+    for name, default in defaults.items():
+        sub.add_argument(f"--{name}", type=Path, default=Path(default), help=f"({default})")
+
+
+def numbers(sub, **defaults: int) -> None:
+    for name, default in defaults.items():
+        sub.add_argument(f"--{name}", type=int, default=default, help=f"({default})")
+
+
+def note(message, *_, **__) -> None:
+    """A warning as one line, without the source line that raised it."""
+    print(f"note: {message}", file=sys.stderr)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    top = parser()
+    args, args.rest = top.parse_known_args(argv)
+    if args.rest and args.call not in (evaluate, train_ship):            # these two read their own
+        top.error(f"unknown: {' '.join(args.rest)}")
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = note
+            args.call(args)
+        return 0
+    except ModuleNotFoundError as error:
+        how = ": it comes with the extras, pip install -e '.[notebooks,train,eval]'" if error.name else ""
+        return fail(f"{error}{how}")
+    except (OSError, ValueError) as error:
+        return fail(error)
+    except KeyboardInterrupt:
+        return fail("stopped", 130)
+
+
+def fail(why, code: int = 2) -> int:
+    print(f"personaplex-lite: {why}", file=sys.stderr)
+    return code

