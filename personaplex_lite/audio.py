@@ -1,7 +1,7 @@
 """Sound in and out: read, write, resample, loudness, 80 ms frames, players.
 
 What departs from the textbook: everything is mono float32 at 24 kHz in [-1, 1] from the moment it is read,
-and what cannot be that is refused here, in one sentence, before any model sees it. """
+and what cannot be that is refused here, in one sentence, before any model sees it."""
 from __future__ import annotations
 
 import io
@@ -25,17 +25,15 @@ class AudioError(ValueError):
 def read(source, rate: int | None = None, what: str = "sound") -> Tensor:
     """Anything that is a sound -> float32 [n], mono, 24 kHz.
 
-    source : path of a wav/flac/ogg/mp3 file; or an array or tensor [n], [n, channels] or [channels, n], float
-    in
-             [-1, 1] or integers at full scale, with its `rate` in Hz (default 24 000).
+    source : path of a wav, flac, ogg or mp3 file; or an array or tensor [n], [n, channels] or [channels, n],
+        float in [-1, 1] or integers at full scale, with its `rate` in Hz (default 24 000).
     Raises FileNotFoundError, or AudioError for sound that is empty, corrupt, not finite or too long. Warns
-    (and goes on) when it is silent or clipped. """
+    (and goes on) when it is silent or clipped."""
     if isinstance(source, (str, Path)):
-        samples, rate = _decode(Path(source))
-        what = str(source)
+        (samples, rate), what = _decode(Path(source)), str(source)
     else:
-        samples, rate = np.asarray(source.detach().cpu() if isinstance(source,
-                                                                       Tensor) else source), rate or RATE
+        samples = np.asarray(source.detach().cpu() if isinstance(source, Tensor) else source)
+        rate = rate or RATE
     if samples.size == 0:
         raise AudioError(f"{what} is empty: it needs at least one sample")
     if samples.ndim not in (1, 2):
@@ -57,13 +55,13 @@ def _decode(path: Path) -> tuple[np.ndarray, int]:
     try:
         with soundfile.SoundFile(str(path)) as file:
             if file.frames > LONGEST * file.samplerate:
-                raise AudioError(f"{path} lasts {file.frames / file.samplerate / 60:.0f} minutes: cut it to "
-                                 f"at most "
-                                 f"{LONGEST // 60}")
+                raise AudioError(f"{path} lasts {file.frames / file.samplerate / 60:.0f} minutes: "
+                                 f"cut it to at most {LONGEST // 60}")
             return file.read(dtype="float32", always_2d=True), file.samplerate
-    except soundfile.LibsndfileError as error:
+    except (soundfile.LibsndfileError, TypeError) as error:
         reason = str(error).split(": ", 1)[-1]
-        raise AudioError(f"{path} is not a sound file that can be read ({reason}): give wav, flac, ogg or mp3") from None
+        raise AudioError(f"{path} is not a sound file that can be read ({reason}): give wav, flac, ogg or "
+                         "mp3") from None
 
 
 def _check(samples: np.ndarray, rate: int, what: str) -> Tensor:
@@ -101,15 +99,14 @@ def write(path, pcm, rate: int = RATE) -> Path:
 
 
 def loudness(pcm: np.ndarray, rate: int = RATE) -> float:
-    """Integrated loudness in LUFS (ITU-R BS.1770-4): K-weighting, 400 ms blocks, two gates. -inf for
-    silence."""
+    """Integrated loudness in LUFS (ITU-R BS.1770-4): K-weighting, 400 ms blocks, two gates; -inf: silence."""
     spectrum, n = np.fft.rfft(pcm, 2 * len(pcm)), len(pcm)
     weighted = np.fft.irfft(spectrum * _k_weight(np.fft.rfftfreq(2 * n, 1 / rate)))[:n]
     block, hop = int(0.4 * rate), int(0.1 * rate)
     if n < block:
         weighted = np.pad(weighted, (0, block - n))
-    power = np.array([np.square(weighted[i:i + block]).mean() for i in range(0, len(weighted) - block + 1,
-                                                                             hop)])
+    starts = range(0, len(weighted) - block + 1, hop)
+    power = np.array([np.square(weighted[i:i + block]).mean() for i in starts])
     for gate in (-70.0, None):
         if gate is None:
             gate = -0.691 + 10 * np.log10(power.mean()) - 10
@@ -126,7 +123,8 @@ def _k_weight(f: np.ndarray) -> np.ndarray:
     band = gain ** 0.4996667741545416
     shelf = (gain * s ** 2 + band * f0 / q * s + f0 ** 2) / (s ** 2 + f0 / q * s + f0 ** 2)
     f1, q1 = 38.13547087602444, 0.5003270373238773
-    return shelf * s ** 2 / (s ** 2 + f1 / q1 * s + f1 ** 2)
+    # the standard's own coefficients leave this much gain
+    return 1.004995 * shelf * s ** 2 / (s ** 2 + f1 / q1 * s + f1 ** 2)
 
 
 def normalise(pcm: np.ndarray, lufs: float = -24.0) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 What departs from the textbook: no state_dict, no strict=False. The model is built without memory ("meta"),
 the file's header is compared with the rename table first, and only then is each tensor copied into place, so
-there is never a second copy and never a half-loaded model. """
+there is never a second copy and never a half-loaded model."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -69,7 +69,8 @@ def _load(model: nn.Module, table: dict[str, Place], path, device, dtype, source
                 source = sources.get(name, name)
                 _fill(place.of(tensors), None if source == "zeros" else file.get_tensor(source))
     except SafetensorError as error:
-        raise CheckpointError(f"{path} is not a whole safetensors file ({error}): download or copy it again") from None
+        raise CheckpointError(f"{path} is not a whole safetensors file ({error}): download or copy it "
+                              "again") from None
     return model.eval().requires_grad_(False)
 
 

@@ -100,13 +100,8 @@ def train_lm(args) -> None:
     print(lm.train(args.data, args.out, args.steps, args.read, args.seed, args.batch))
 
 
-def train_ship(args) -> None:
-    from .training.ship import main
-    main(args.rest)
-
-
 def evaluate(args) -> None:
-    from .training.evaluate import main
+    from benchmarks.evaluate import main
     main(args.rest)
 
 
@@ -125,7 +120,7 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--seed", type=int, default=0, help="another seed, another conversation (0)")
         sub.add_argument("--greedy", action="store_true", help="always the likeliest token, no dice")
         sub.add_argument("--checkpoint", help="a checkpoint's folder (data/lite)")
-    training = commands.add_parser("train", help="make data/lite from nothing: data, codec, encode, lm, ship")
+    training = commands.add_parser("train", help="make data/lite from nothing: data, codec, encode, lm")
     add_training(training.add_subparsers(metavar="stage", required=True))
     command(commands, "eval", evaluate, "measure a checkpoint on held-out questions", add_help=False)
     return top
@@ -139,14 +134,13 @@ def add_training(stages) -> None:
     numbers(data, agent=6000, user=4500, seed=0, workers=2)
     codec = command(stages, "codec", train_codec, "train the codec on the clips")
     folders(codec, data="runs/clips/train", out="runs/codec")
-    numbers(codec, steps=13_000, seed=0)
+    numbers(codec, steps=15_000, seed=0)
     encode = command(stages, "encode", train_encode, "turn every clip into codes")
     folders(encode, data="runs/clips", codec="runs/codec", out="runs/encoded")
     numbers(encode, seed=0)
     lm = command(stages, "lm", train_lm, "train the language model on dialogues made of the codes")
     folders(lm, data="runs/encoded", out="runs/lm")
-    numbers(lm, steps=20_000, read=1500, seed=0, batch=6)
-    command(stages, "ship", train_ship, "assemble data/lite from what was trained", add_help=False)
+    numbers(lm, steps=6000, read=1250, seed=0, batch=5)
 
 
 def command(commands, name: str, call, about: str, **options) -> argparse.ArgumentParser:
@@ -174,7 +168,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     top = parser()
     args, args.rest = top.parse_known_args(argv)
-    if args.rest and args.call not in (evaluate, train_ship):            # these two read their own
+    if args.rest and args.call is not evaluate:            # which reads its own
         top.error(f"unknown: {' '.join(args.rest)}")
     try:
         with warnings.catch_warnings():

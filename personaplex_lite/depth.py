@@ -86,7 +86,7 @@ class Depth(nn.Module):
 
         hidden [n, d]; text int64 [n]; forced int64 [n, steps]: the token that later steps are told (-2: the
         drawn one); draw(step, logits [n, vocab] float32) -> int64 [n]. Returns what was drawn, int64 [n,
-        steps]. ring="official" hides step 0 from the very last step, as the official code's cache does. """
+        steps]. ring="official" hides step 0 from the very last step, as the official code's cache does."""
         steps = steps or self.steps
         n, dim = len(hidden), self.inputs.shape[1]
         cache = hidden.new_empty(len(self.layers), 2, n, self.layers[0].heads, steps,

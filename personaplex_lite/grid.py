@@ -3,7 +3,7 @@
 What departs from the textbook: a frame is not a column. Acoustic codes are written one column to the right
 of their frame's text and semantic code, so that the model decides *what* before *how it sounds*. Reading a
 frame back means reading a slanted column. Everything that is known beforehand (the user, the prompt, forced
-tokens) is a cell already filled ("given"); the model fills the rest. """
+tokens) is a cell already filled ("given"); the model fills the rest."""
 from __future__ import annotations
 
 from dataclasses import dataclass

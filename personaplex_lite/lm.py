@@ -46,7 +46,7 @@ class LM(nn.Module):
         """Teacher-forced over a delayed grid [b, 17, 1 + t] whose first column is all initial (`grid.delay`).
 
         Returns hidden [b, t, d], text logits [b, t, V], audio logits [b, t, depth_steps, audio_vocab], each
-        for columns 1..t. """
+        for columns 1..t."""
         columns = grid.transpose(1, 2)
         h, then = self.hidden(columns[:, :-1]), columns[:, 1:]
         audio = self.depth(h.flatten(0, 1), then[..., 0].flatten(),
@@ -56,8 +56,8 @@ class LM(nn.Module):
     def new_state(self, batch: int = 1, ring: str = "exact") -> KVState:
         return self.temporal.new_state(batch, 1, ring)
 
-    def step(self, x: Tensor, t: Tensor, state: KVState, active: Tensor | None = None) -> tuple[Tensor,
-                                                                                                Tensor]:
+    def step(self, x: Tensor, t: Tensor, state: KVState,
+             active: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Live: x [b, d] (an embedded column), t int64 [b] -> hidden [b, d], text logits [b, V] float32."""
         h = self.out_norm(self.temporal(x[:, None], t, state, active))[:, 0]
         return h, self.text_head(h).float()

@@ -114,9 +114,8 @@ class Mimi(nn.Module):
     def encode(self, wav: Tensor, state: MimiState | None = None, active: Tensor | None = None) -> Tensor:
         """Sound to codes.
 
-        wav : [n] or [b, 1, n] float32, 24 kHz, in [-1, 1]; offline any n (the end is padded to a whole
-        frame),
-              with a state n must be a multiple of 1920.
+        wav : [n] or [b, 1, n] float32, 24 kHz, in [-1, 1]; any n offline (the end is padded to a whole
+            frame), a multiple of 1920 with a state.
         Returns int64 [b, 8, t]. Raises ValueError on another shape or on values that are not finite.
         """
         wav = torch.as_tensor(wav)
@@ -137,7 +136,8 @@ class Mimi(nn.Module):
         """
         codes = torch.as_tensor(codes)
         most, bins = self.config.codebooks, self.config.bins
-        if codes.ndim != 3 or not 1 <= codes.shape[1] <= most or not codes.numel() or codes.is_floating_point():
+        if (codes.ndim != 3 or not 1 <= codes.shape[1] <= most or not codes.numel()
+                or codes.is_floating_point()):
             raise ValueError(f"codes must be integers [b, 1..{most}, t], got {codes.dtype} "
                              f"{list(codes.shape)}")
         if codes.device.type == "cpu" and codes.numel() and (codes.min() < 0 or codes.max() >= bins):

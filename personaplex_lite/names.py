@@ -3,7 +3,7 @@ checkpoints.
 
 What departs from the textbook: we stack what the official code keeps apart (16 embedding tables, one weight
 per depth step), so several official tensors fill parts of one of ours. The table is a bijection all the same:
-every official tensor has exactly one place, and every place exactly one tensor. """
+every official tensor has exactly one place, and every place exactly one tensor."""
 from __future__ import annotations
 
 from math import prod

@@ -1,6 +1,7 @@
 """What comes out of a conversation: a Frame each 80 ms, its Trace for the curious, and a whole Reply."""
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -38,6 +39,20 @@ class Trace:
         """[1 + K] nats: how open each choice was, text first."""
         logs = [torch.log_softmax(self.text_logits[row], -1), *torch.log_softmax(self.audio_logits[row], -1)]
         return torch.stack([-(x.exp() * x).sum() for x in logs])
+
+
+class Clock:
+    """Milliseconds by stage, read when tracing or measuring."""
+
+    def __init__(self, began: float | None = None):
+        self.ms, now = {}, time.perf_counter()
+        if began is not None:
+            self.ms["ears"] = 1e3 * (now - began)
+        self.then = now
+
+    def __call__(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.ms[stage], self.then = 1e3 * (now - self.then), now
 
 
 @dataclass(frozen=True)

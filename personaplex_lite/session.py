@@ -16,12 +16,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from . import audio, persona as prompts
+from . import audio, inputs
+from . import persona as prompts
 from .config import NO_INPUT, UNGIVEN, SamplingConfig
 from .grid import Grid, GridState
 from .mimi import MimiState
-from .reply import Frame, Reply, Trace
-from .sampling import sample
+from .reply import Clock, Frame, Reply, Trace
+from .sampling import Dice, sample
 from .state import State, slot
 from .transformer import KVState
 
@@ -54,8 +55,8 @@ class Session:
     """
 
     def __init__(self, agent, personas: Sequence, seeds: Sequence[int] = (0,),
-                 sampling: SamplingConfig | None = None,
-                 predict_user: bool = False, trace: bool = False, ring: str = "exact", progress: bool = True):
+                 sampling: SamplingConfig | None = None, predict_user: bool = False, trace: bool = False,
+                 ring: str = "exact", progress: bool = True):
         self.agent, self.config, self.ring = agent, agent.lm.config, ring
         self.sampling = sampling or agent.sampling
         self.predict_user, self.trace, self.last = predict_user, trace, None
@@ -75,32 +76,30 @@ class Session:
     def step(self, user=None, agent=None, text=None, active: Tensor | None = None) -> Frame | None:
         """80 ms. What is passed is forced; what is not, the model decides.
 
-        user : sound float [1920] (or [b, 1920]), or codes int64 [8] ([b, 8]). None: the model imagines the user.
-        agent : codes int64 [8] ([b, 8]). text : a token id (or [b]). active : bool [b], the rows that move on.
+        user : sound float [1920] (or [b, 1920]), or codes int64 [8] ([b, 8]). None: the model imagines it.
+        agent : codes int64 [8] ([b, 8]). text : a token id (or [b]). active : bool [b], rows that move on.
         Returns the frame that became complete, or None at the first two steps of every conversation.
         Raises ValueError on a wrong shape, type or id, before anything has changed.
         """
-        began, (tokens, sound) = time.perf_counter(), self._tokens(user, agent, text)
-        active = self._active(active)
+        began, mimi, device = time.perf_counter(), self.agent.mimi, self.agent.device
+        tokens, sound = inputs.forced(self.config, self.rows, mimi is not None, user, agent, text)
+        active = inputs.active_rows(active, self.rows)
         if user is None and self.agent.lm.depth.steps < self.config.rows - 1:
             raise ValueError("this checkpoint has no depth steps for the user: pass step(user=…)")
+        tokens, active = tokens.to(device), None if active is None else active.to(device)
         if sound is not None:
-            tokens[:, self.config.user] = self.agent.mimi.encode(sound, self.state.ears, active)[..., 0]
+            tokens[:, self.config.user] = mimi.encode(sound.to(device), self.state.ears, active)[..., 0]
         return self._advance(tokens, active, heard=user is not None, began=began)
 
     @torch.no_grad()
     def _advance(self, tokens: Tensor, active: Tensor | None = None, x: Tensor | None = None,
-                 heard: bool = True,
-                 began: float | None = None, mute: bool = False) -> Frame | None:
-        """One step of everything: tokens [b, 17] forced (-2: not), x [b, d] stands in for the column's
-        embedding."""
+                 heard: bool = True, began: float | None = None, mute: bool = False) -> Frame | None:
+        """One step of everything. tokens [b, 17]: forced, -2 where not; x [b, d]: instead of an embedding."""
         s, lm, grid, q = self.state, self.agent.lm, self.grid, self.config.codebooks
         clock, moving = Clock(began), [True] * self.rows if active is None else active.tolist()
-        # a missing frame leaves delayed cells open, too
-        imagine = self.predict_user or not heard or any(self.owed)
+        steps = lm.depth.steps if self.predict_user or not heard or any(self.owed) else q
         self.owed = [n if not go else max(0, n - 1) if heard else self.config.max_delay
-                     for n, go in zip(self.owed, moving)]
-        steps = lm.depth.steps if imagine else q
+                     for n, go in zip(self.owed, moving)]    # a missing frame leaves delayed cells open, too
         begun = self._rows_begun(active)
 
         grid.put(s.grid, s.t, tokens, active)                       # 1. what is known lands in its cells
@@ -113,8 +112,7 @@ class Session:
         clock("temporal")
         told = torch.where(target[:, 0] == UNGIVEN, said, target[:, 0])
         dice = Dice(self.sampling, s.seed, s.t, keep=self.trace)
-        # 3. the codes of this column
-        codes = lm.depth.sample(hidden, told, target[:, 1:], dice, steps, self.ring)
+        codes = lm.depth.sample(hidden, told, target[:, 1:], dice, steps, self.ring)   # 3. the column's codes
         sampled = torch.full_like(tokens, UNGIVEN)
         sampled[:, 0], sampled[:, 1:1 + steps] = said, codes
         grid.fill(s.grid, s.t, sampled, active)                     # 4. the model fills what is left
@@ -145,8 +143,8 @@ class Session:
                      text[0] if one else text, frame[0] if one else frame, self.last, clock.ms)
 
     def read(self, built: Sequence[prompts.Prompt], progress: bool = True) -> None:
-        """Read each row's prompt, forced frame by frame; then its ears start anew. Rows that finish early
-        wait, and those with an empty prompt are left as they are."""
+        """Read each row's prompt, forced frame by frame, then start its ears anew. Rows with a shorter prompt
+        wait for the others; those with an empty one are left as they are."""
         from tqdm import tqdm
         longest = max(len(p) for p in built)
         for i in tqdm(range(longest), desc="reading the persona", disable=not progress or longest < 20,
@@ -179,7 +177,7 @@ class Session:
         """Let the model hear a sound, 80 ms at a time, and give each frame of its answer as it is made.
 
         source : what `audio.read` takes. After it ends the user is silent until the agent has said nothing
-        for a second, at most `wait` seconds. Raises AudioError before the conversation has moved. """
+        for a second, at most `wait` seconds. Raises AudioError before the conversation has moved."""
         sound, quiet = audio.frames(audio.read(source, rate, "the user's sound")), 0
         if self.agent.mimi is None or self.rows != 1:
             raise ValueError("stream and run need a codec and a single conversation; use step for a batch")
@@ -198,9 +196,8 @@ class Session:
         """`stream` to the end -> Reply."""
         from tqdm import tqdm
         sound = audio.read(source, rate, "the user's sound")
-        bar = tqdm(self.stream(sound, wait=wait), desc="talking", unit="frame", disable=not progress,
-                   leave=False,
-                   total=-(-len(sound) // audio.FRAME))
+        bar = tqdm(self.stream(sound, wait=wait), desc="talking", unit=" frames", disable=not progress,
+                   leave=False)
         return Reply(list(bar), sound, self.agent.text, self.config)
 
     def save(self) -> Moment:
@@ -213,11 +210,9 @@ class Session:
         self.calls, self.began, self.owed = list(moment.calls), list(moment.began), list(moment.owed)
 
     def fork(self, seed: int | None = None, persona: prompts.Persona | None = None) -> Session:
-        """A second conversation with the same past and the same weights; another seed, or another persona
-        told now."""
-        nobody = [prompts.Persona()] * self.rows
-        other = Session(self.agent, nobody, [0] * self.rows, self.sampling, self.predict_user, self.trace,
-                        self.ring)
+        """A second conversation with the same past and weights; another seed, or a persona told now."""
+        other = Session(self.agent, [prompts.Persona()] * self.rows, [0] * self.rows, self.sampling,
+                        self.predict_user, self.trace, self.ring)
         other.restore(self.save())
         if seed is not None:
             other.state.seed.fill_(seed)
@@ -225,8 +220,9 @@ class Session:
             other.read([self._build(persona)] * self.rows)
         return other
 
-    def reset(self, row: int, persona: prompts.Persona = prompts.Persona(), seed: int = 0) -> None:
+    def reset(self, row: int, persona: prompts.Persona, seed: int = 0) -> None:
         """Begin one conversation of a batch anew; the others wait while its persona is read."""
+        row = range(self.rows)[row]
         built = [prompts.lay_out(torch.zeros(0, self.config.codebooks), [], self.config)] * self.rows
         built[row] = self._build(persona)
         self.state.reset(torch.arange(self.rows) == row)
@@ -237,45 +233,8 @@ class Session:
     def _build(self, persona: prompts.Persona) -> prompts.Prompt:
         return prompts.build(self.agent.voice(persona.voice), persona.role, self.config, self.agent.text)
 
-    def _tokens(self, user, agent, text) -> tuple[Tensor, Tensor | None]:
-        """The forced tokens of one step [b, 17] and the user's sound [b, 1, 1920]; raises before anything changes."""
-        tokens, sound, q = torch.full((self.rows, self.config.rows), UNGIVEN), None, self.config.codebooks
-        if user is not None and (user := as_tensor(user, "user")).is_floating_point():
-            sound, user = self._sound(user), None
-        for value, rows, name in ((user, self.config.user, "user"), (agent, self.config.agent, "agent")):
-            if value is not None:
-                value = as_tensor(value, name)
-                if value.shape not in ((q,), (1, q), (self.rows, q)):
-                    raise ValueError(f"{name}: codes must be [{q}] or [{self.rows}, {q}] (and sound float "
-                                     f"[{audio.FRAME}]), got {value.dtype} {list(value.shape)}")
-                prompts.check_codes(value, self.config, name)
-                tokens[:, rows] = value.long()
-        if text is not None:
-            text = as_tensor(text, "text")
-            if text.dtype not in prompts.INTEGERS or text.numel() not in (1, self.rows) or not (
-                    (text >= 0) & (text < self.config.text_vocab)).all():
-                raise ValueError(f"text: a token id in 0..{self.config.text_vocab - 1}, got {text.tolist()}")
-            tokens[:, 0] = text.reshape(-1)
-        return tokens.to(self.agent.device), sound
-
-    def _sound(self, user: Tensor) -> Tensor:
-        size = audio.FRAME
-        if self.agent.mimi is None or user.numel() != self.rows * size or not user.isfinite().all():
-            raise ValueError(f"user: one frame of sound is {size} finite samples for each of {self.rows} "
-                             f"conversation(s), got {list(user.shape)}")
-        return user.reshape(self.rows, 1, size).to(self.agent.device)
-
-    def _active(self, active) -> Tensor | None:
-        if active is None:
-            return None
-        active = as_tensor(active, "active")
-        if active.dtype != torch.bool or active.shape != (self.rows,):
-            raise ValueError(f"active: bool [{self.rows}], got {active.dtype} {list(active.shape)}")
-        return active.to(self.agent.device)
-
     def _rows_begun(self, active: Tensor | None) -> Tensor | None:
-        """Rows in which the transformer may move: not those at their very first step, which has no column
-        yet."""
+        """Rows in which the transformer may move: the very first step of a row has no column to read yet."""
         if active is None and all(self.calls):
             return None
         begun = self.state.t > 0
@@ -283,37 +242,3 @@ class Session:
 
     def _mask(self, rows: list[bool]) -> Tensor | None:
         return None if all(rows) else torch.tensor(rows, device=self.agent.device)
-
-
-def as_tensor(value, name: str) -> Tensor:
-    try:
-        return torch.as_tensor(value).cpu()
-    except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"{name}: give numbers, got {type(value).__name__}") from None
-
-
-class Clock:
-    """Milliseconds by stage, read when tracing or measuring."""
-
-    def __init__(self, began: float | None = None):
-        self.ms, now = {}, time.perf_counter()
-        if began is not None:
-            self.ms["ears"] = 1e3 * (now - began)
-        self.then = now
-
-    def __call__(self, stage: str) -> None:
-        now = time.perf_counter()
-        self.ms[stage], self.then = 1e3 * (now - self.then), now
-
-
-class Dice:
-    """Draws the code of depth step k; keeps the logits when somebody wants to look."""
-
-    def __init__(self, sampling: SamplingConfig, seed: Tensor, t: Tensor, keep: bool):
-        self.sampling, self.seed, self.t, self.keep, self.logits = sampling, seed, t, keep, []
-
-    def __call__(self, k: int, logits: Tensor) -> Tensor:
-        if self.keep:
-            self.logits.append(logits)
-        return sample(logits, self.sampling.audio_temperature, self.sampling.audio_top_k, self.seed, self.t,
-                      1 + k)

@@ -2,7 +2,7 @@
 
 What departs from the textbook: text runs on the clock. A word's pieces stand in the frames where it is
 spoken, PAD fills the frames in between, EPAD ("end of padding") announces the next word. So the time of a
-word is its column. """
+word is its column."""
 from __future__ import annotations
 
 from collections.abc import Iterable

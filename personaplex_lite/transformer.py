@@ -3,7 +3,8 @@
 What departs from the textbook: keys are rotated before they are stored, so a ring of keys never needs
 rotating again; each ring slot carries the step it holds (`pos`), and the mask is made from those steps alone.
 That is why one set of lines runs offline, streaming, in any chunk size, with rows at different times.
- Ring length = context + chunk - 1: with fewer slots the first query of a chunk loses keys to the last. The
+
+Ring length = context + chunk - 1: with fewer slots the first query of a chunk loses keys to the last. The
 official code has fewer (`ring="official"`: context slots, the oldest hidden); ask for that to reproduce its
 numbers.
 
@@ -54,8 +55,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = x.float()
-        return (self.alpha.float() * y * torch.rsqrt(y.square().mean(-1,
-                                                                     keepdim=True) + self.eps)).to(x.dtype)
+        scale = torch.rsqrt(y.square().mean(-1, keepdim=True) + self.eps)
+        return (self.alpha.float() * y * scale).to(x.dtype)
 
 
 def rope_table(positions: Tensor, dim: int, max_period: float) -> tuple[Tensor, Tensor]:
@@ -80,8 +81,7 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(dim, dim, bias=False)
 
     def forward(self, x: Tensor, rope, mask: Tensor, store=None) -> Tensor:
-        """x [b, n, dim]; mask [b, 1, n, keys] true = visible; `store(k, v)` puts them in the ring, returns
-        it."""
+        """x [b, n, dim]; mask [b, 1, n, keys]: visible; store(k, v) puts them in the ring and returns it."""
         q, k, v = self.in_proj(x).unflatten(-1, (3, self.heads, -1)).unbind(2)     # [b, n, h, d]
         q, k = rotate(q, rope), rotate(k, rope)
         if store is not None:
@@ -145,8 +145,7 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
 
     def new_state(self, batch: int, chunk: int = 1, ring: str = "exact") -> KVState:
-        """Empty memory. ring "exact": streams equal the offline model for ever; "official": see the file's
-        head."""
+        """Empty memory. ring: "exact" (a stream equals the offline model for ever) or "official"."""
         c, w = self.config, self.layers[0].attn.in_proj.weight
         slots = c.context + (chunk - 1 if ring == "exact" else 0)
         dtype = w.dtype if w.dtype.is_floating_point else torch.float32

@@ -1,5 +1,6 @@
 """Our arithmetic against the official code's, on random weights: integers equal, floats within 3e-4.
- The arrays come from tests/goldens, and from every folder named in PERSONAPLEX_GOLDENS (separated by ":").
+
+The arrays come from tests/goldens, and from every folder named in PERSONAPLEX_GOLDENS (separated by ":").
 Sizes are read from each folder's json, never assumed; tests/goldens/README.md says how every array was made.
 """
 import hashlib
@@ -111,7 +112,8 @@ class Recording:
             return g[f"{case}.{name}"][forwards]
         audio = rows(lambda last, *_: last.audio_logits[0])
         ours = {"transformer_out": rows(lambda last, *_: last.hidden[0]),
-                "text_logits": rows(lambda last, *_: last.text_logits[0]), "audio_logits_sub": audio[..., sub],
+                "text_logits": rows(lambda last, *_: last.text_logits[0]),
+                "audio_logits_sub": audio[..., sub],
                 "audio_lse": audio.logsumexp(-1), "audio_max": audio.amax(-1),
                 "model_input": rows(lambda last, *_: last.column[0]),
                 "sampled": rows(lambda last, *_: last.sampled[0])}
@@ -144,8 +146,8 @@ def test_teacher_forced(folder, case):
     codes, k = g[f"{case}.codes"], config.depth_steps
     with torch.no_grad():
         hidden, text, audio = model(delay(codes, config))
-    audio = undelay(torch.cat([text.new_zeros(*audio.shape[:2], 1, audio.shape[-1]), audio], 2).transpose(1, 2),
-                    config, float("nan"))[:, 1:]
+    above = text.new_zeros(*audio.shape[:2], 1, audio.shape[-1])           # stands in for the text row
+    audio = undelay(torch.cat([above, audio], 2).transpose(1, 2), config, float("nan"))[:, 1:]
     close(hidden, g[f"{case}.transformer_out"], f"{case} transformer_out")
     close(text[:, None], g[f"{case}.text_logits"], f"{case} text_logits")
     nan = audio.isnan().any(-1)
@@ -193,9 +195,11 @@ def test_prompted(folder, case, tmp_path):
         r.check(g, case, sub_columns(g, config), slice(1, None))
         return
     early = slice(1, n)
-    close(torch.stack([row[0].hidden[0] for row in r.rows])[early], g["c_codes.transformer_out"][early], "voice hidden")
-    close(torch.stack([row[0].text_logits[0] for row in r.rows])[early], g["c_codes.text_logits"][early], "voice text")
-    r.out[:n] = g["c_pt.out_tokens"][:n]           # in the voice rows the official depth transformer saw dummy tokens
+    hidden = torch.stack([row[0].hidden[0] for row in r.rows])[early]
+    logits = torch.stack([row[0].text_logits[0] for row in r.rows])[early]
+    close(hidden, g["c_codes.transformer_out"][early], "voice hidden")
+    close(logits, g["c_codes.text_logits"][early], "voice text")
+    r.out[:n] = g["c_pt.out_tokens"][:n]           # there the official depth transformer saw dummy tokens
     r.check(g, case, sub_columns(g, config), slice(n, None))
 
 
@@ -233,7 +237,8 @@ def test_e_widened_moshi(folder, tmp_path):
     hashes = find(about(folder, "lm"), "sha256_float32_le")
     ours = pp.checkpoint.official_tensors(model)
     for name, digest in hashes.items():
-        assert hashlib.sha256(ours[name].contiguous().numpy().astype("<f4").tobytes()).hexdigest() == digest, name
+        raw = ours[name].contiguous().numpy().astype("<f4").tobytes()
+        assert hashlib.sha256(raw).hexdigest() == digest, name
     r = Recording(talk(model, config))
     for user in g["e.user_codes"]:
         r.step(user=user)
@@ -306,8 +311,9 @@ def test_mimi_ns(folder):
         codes = mimi.encode(g["pcm"])
         pcm = mimi.decode(g["ns.codes"])
     equal(codes, g["ns.codes"], "ns codes")
-    for ours, theirs in (("encoder", "seanet_out"), ("encoder_transformer", "enc_tr_out"), ("downsample", "latent"),
-                         ("upsample", "upsampled"), ("decoder_transformer", "dec_tr_out")):
+    for ours, theirs in (("encoder", "seanet_out"), ("encoder_transformer", "enc_tr_out"),
+                         ("downsample", "latent"), ("upsample", "upsampled"),
+                         ("decoder_transformer", "dec_tr_out")):
         close(w.all(ours), g[f"ns.{theirs}"], f"ns {theirs}")
     close(mimi.rvq.decode(codes).mT, g["ns.quantized"], "ns quantized")
     close(pcm, g["ns.pcm_out"], "ns pcm_out")
@@ -336,7 +342,8 @@ def test_mimi_st(folder):
         codes = torch.cat([mimi.encode(x, ears) for x in g["pcm"].split(mimi.config.frame_size, -1)], -1)
         pcm = torch.cat([mimi.decode(x, mouth) for x in g["st.codes"].split(1, -1)], -1)
     equal(codes, g["st.codes"], "st codes")
-    for ours, theirs in (("encoder", "seanet_out"), ("downsample", "latent"), ("decoder_transformer", "dec_tr_out")):
+    for ours, theirs in (("encoder", "seanet_out"), ("downsample", "latent"),
+                         ("decoder_transformer", "dec_tr_out")):
         close(w.all(ours), g[f"st.{theirs}"], f"st {theirs}")
     close(pcm, g["st.pcm_out"], "st pcm_out")
 

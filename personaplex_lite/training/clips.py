@@ -1,6 +1,6 @@
 """The sentences of the little world, spoken and kept: the store that the codec and the dialogues draw from.
 
-    python -m personaplex_lite.training.clips --out runs/clips --split train --agent 6000 --user 4500
+    personaplex-lite train data --out runs/clips --split train --agent 6000 --user 4500
 
 A folder holds shards of some 400 clips, each a fair sample of the whole:
 
@@ -12,7 +12,6 @@ A folder holds shards of some 400 clips, each a fair sample of the whole:
 Both files appear complete or not at all, the JSON last: a shard may be read as soon as its JSON is there, and
 a run that was cut off goes on with the shards that are missing.
 """
-import argparse
 import json
 import multiprocessing
 import os
@@ -138,19 +137,3 @@ def load_shard(path):
         pcm = np.split(data["pcm"], data["offsets"][1:-1])
         phones = np.split(data["phones"], data["phone_offsets"][1:-1])
     return records, pcm, phones
-
-
-def main():
-    parser = argparse.ArgumentParser(description="Speak the little world's sentences into shards of clips.")
-    parser.add_argument("--out", default="runs/clips", help="folder; the split's name is added")
-    parser.add_argument("--split", choices=["train", "test"], default="train")
-    parser.add_argument("--agent", type=int, default=6000, help="number of agent clips")
-    parser.add_argument("--user", type=int, default=4500, help="number of user clips")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=2)
-    args = parser.parse_args()
-    build(Path(args.out) / args.split, inventory(args.split, args.agent, args.user, args.seed), args.workers)
-
-
-if __name__ == "__main__":
-    main()

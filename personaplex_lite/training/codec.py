@@ -4,11 +4,10 @@ What departs from the textbook: no adversary and no giant data. What made it wor
 (docs/training-log.md): small batches and many steps; no quantiser for the first steps, then code books from
 k-means; a helper head that reads mel frames off the decoder's transformer, thrown away afterwards; and
 phoneme classes distilled into the semantic code book, so that "what is said" is what the language model has
-to learn. """
+to learn."""
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 
 import numpy as np
@@ -139,23 +138,21 @@ def kmeans(x: Tensor, k: int, rounds: int = 12) -> Tensor:
     return centres
 
 
-def quantise(rvq, latent: Tensor, mode: str, learn: bool) -> tuple[Tensor, Tensor, Tensor]:
+def quantise(rvq, latent: Tensor, mode: str) -> tuple[Tensor, Tensor, Tensor]:
     """latent [b, t, dim] -> (what the decoder gets, semantic vector [b, t, d], commitment loss).
 
     mode "none": pass through the projections; "half": only every second item is quantised; "all".
     """
     out, semantic, commit = 0.0, None, latent.new_zeros(())
-    mix = torch.zeros(len(latent), 1, 1) if mode == "none" else torch.ones(len(latent), 1, 1)
+    mix = torch.full((len(latent), 1, 1), float(mode != "none"), device=latent.device)
     if mode == "half":
         mix[::2] = 0.0
-    mix = mix.to(latent.device)
     for part, count in ((rvq.semantic, 1), (rvq.acoustic, rvq.use - 1)):
         x = part.input_proj(latent).float()
         rest, total = x.detach(), torch.zeros_like(x)
         if mode != "none":
             for book in part.codebooks[:count]:
-                if learn:
-                    learn_book(book, rest.flatten(0, 1))
+                learn_book(book, rest.flatten(0, 1))
                 entry = book.decode(book.encode(rest))
                 rest, total = rest - entry, total + entry
             commit = commit + (x - total).square().mean()
@@ -165,10 +162,11 @@ def quantise(rvq, latent: Tensor, mode: str, learn: bool) -> tuple[Tensor, Tenso
     return out, semantic, commit
 
 
-def start_books(model: Mimi, clips: Clips, step: int) -> None:
+def start_books(model: Mimi, clips: Clips) -> None:
     """Every code book from k-means on what the ones before it leave over."""
     with torch.no_grad():
-        latents = torch.cat([model.latent(clips.batch(16, 23_040, 10**6 + i)[0]) for i in range(100)])
+        pieces = (clips.batch(16, 23_040, 10**6 + i)[0].to(model.downsample.weight.device) for i in range(100))
+        latents = torch.cat([model.latent(x) for x in pieces])
         for part, count in ((model.rvq.semantic, 1), (model.rvq.acoustic, model.rvq.use - 1)):
             rest = part.input_proj(latents).flatten(0, 1)
             for book in part.codebooks[:count]:
@@ -178,13 +176,13 @@ def start_books(model: Mimi, clips: Clips, step: int) -> None:
                 rest = rest - book.decode(book.encode(rest))
 
 
-def losses(model, helpers, spectra, wav, phones, mode, step, learn=True) -> dict[str, Tensor]:
+def losses(model, helpers, spectra, wav, phones, mode, step) -> dict[str, Tensor]:
     felt = []
     hook = model.decoder_transformer.register_forward_hook(lambda m, i, o: felt.append(o))
     with torch.autocast(wav.device.type, torch.bfloat16):
         latent = model.latent(wav)
         with torch.autocast(wav.device.type, enabled=False):
-            quantised, semantic, commit = quantise(model.rvq, latent.float(), mode, learn)
+            quantised, semantic, commit = quantise(model.rvq, latent.float(), mode)
         ours = model.synthesise(quantised).float()[:, 0]
         mel = helpers.mel(felt[0]).float().unflatten(-1, (4, -1)).flatten(1, 2)
         logits = helpers.phone(semantic).float().unflatten(-1, (4, -1)).flatten(1, 2)
@@ -196,7 +194,7 @@ def losses(model, helpers, spectra, wav, phones, mode, step, learn=True) -> dict
             "commit": 0.1 * commit, "phone": 0.2 * F.cross_entropy(logits.flatten(0, 1), phones.flatten())}
 
 
-def train(data, out, steps: int = 13_000, seed: int = 0, batch: int = 2, frames: int = 12, free: int = 1500,
+def train(data, out, steps: int = 15_000, seed: int = 0, batch: int = 2, frames: int = 12, free: int = 1500,
           peak: float = 1.5e-3) -> Path:
     """Train the codec on the clips in `data`; checkpoints and `mimi.safetensors` go to `out`. Resumes."""
     rank, world, device = start()
@@ -214,7 +212,7 @@ def train(data, out, steps: int = 13_000, seed: int = 0, batch: int = 2, frames:
     bar = tqdm(range(first, steps), initial=first, total=steps, desc="codec", disable=rank > 0, mininterval=5)
     for step in bar:
         if step == free:
-            start_books(model, clips, step)
+            start_books(model, clips)
         mode = "none" if step < free else "half" if step < 0.6 * steps else "all"
         wav, phones = clips.batch(batch, frames * config.frame_size, step * world + rank)
         parts = losses(model, helpers, spectra, wav.to(device), phones.to(device), mode, step)

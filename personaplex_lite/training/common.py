@@ -1,9 +1,11 @@
 """What both trainings share: folders one can resume from, learning-rate curve, averaged weights, several
 processes.
- `torchrun --nproc-per-node N -m personaplex_lite train …` starts N processes; each draws its own batches (the
-rank is in the seed) and gradients are averaged before every update. """
+
+`torchrun --nproc-per-node N -m personaplex_lite train …` starts N processes; each draws its own batches (the
+rank is in the seed) and gradients are averaged before every update."""
 from __future__ import annotations
 
+import ctypes
 import json
 import math
 import os
@@ -23,20 +25,31 @@ def start() -> tuple[int, int, torch.device]:
     if world > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if cuda else "gloo")
     if not cuda:
+        keep_memory()
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
     return rank, world, device
+
+
+def keep_memory() -> None:
+    """Tell glibc to keep freed memory: the page faults of getting it again cost more than the arithmetic."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):      # not glibc
+        return
+    for option, value in ((-3, 1 << 30), (-1, (1 << 31) - 1), (-2, 1 << 28)):  # mmap threshold, trim, top pad
+        mallopt(option, value)
 
 
 @torch.no_grad()
 def average_gradients(model: nn.Module, world: int) -> None:
     if world == 1:
         return
-    grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in model.parameters() if p.requires_grad]
+    params = [p for p in model.parameters() if p.requires_grad]
+    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in params]
     flat = torch.cat([g.flatten() for g in grads])
     dist.all_reduce(flat)
     flat /= world
-    for p, piece in zip((p for p in model.parameters() if p.requires_grad),
-                        flat.split([g.numel() for g in grads])):
+    for p, piece in zip(params, flat.split([g.numel() for g in grads])):
         p.grad = piece.view_as(p)
 
 
@@ -98,7 +111,7 @@ class Run:
 
     def log(self, **numbers) -> None:
         if self.rank == 0:
-            plain = {k: round(float(v), 5) if isinstance(v, (float, Tensor)) else v for k,
-                     v in numbers.items()}
+            plain = {k: round(float(v), 5) if isinstance(v, (float, Tensor)) else v
+                     for k, v in numbers.items()}
             with open(self.folder / "log.jsonl", "a") as file:
                 file.write(json.dumps(plain | {"seconds": round(time.time() - self.began, 1)}) + "\n")

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from ..config import LMConfig
+from ..persona import PAUSE
 from ..text import FRAME, Text
 from . import world
 
@@ -26,7 +27,8 @@ RATE = 24_000
 LEAD, TAIL = 5, 4                       # frames of silence encoded before and after each clip
 NOISES = (0.0, 3e-4, 2e-3)              # standard deviation of the user's background, one per dialogue
 TEXT_LEADS = 2                          # frames by which a word's text comes before its sound
-PHASES = {"role": 6, "voice": 6}        # frames of silence after each part of the prompt
+ASKED = {"price": 8, "open": 2, "close": 2, "name": 2, "company": 2, "unknown": 3, "thanks": 0.5, "bye": 0.5,
+         "greeting": 0.7}               # how often users want what
 
 
 def encode_clips(folder, mimi, out, shards=None, seed: int = 0) -> None:
@@ -44,8 +46,8 @@ def encode_clips(folder, mimi, out, shards=None, seed: int = 0) -> None:
         codes = [None] * len(pcm)
         order = sorted(range(len(pcm)), key=lambda i: len(pcm[i]))
         for group in (order[i:i + 16] for i in range(0, len(order), 16)):
-            lengths, wav = [], np.zeros((len(group), 1, (len(pcm[group[-1]]) // size + LEAD + TAIL + 2) * size),
-                                        np.float32)
+            longest = (len(pcm[group[-1]]) // size + LEAD + TAIL + 2) * size
+            lengths, wav = [], np.zeros((len(group), 1, longest), np.float32)
             for row, i in enumerate(group):
                 _place(wav[row, 0], records[i], pcm[i] / 32768, size, rng)
                 lengths.append(int(np.ceil(records[i]["at"] / FRAME + len(pcm[i]) / size)) + TAIL)
@@ -75,7 +77,7 @@ def encode_backgrounds(mimi, out, seconds: int = 60) -> dict:
     rng = np.random.default_rng(0)
     n = int(seconds * 12.5) * mimi.config.frame_size
     rooms = [torch.from_numpy(rng.standard_normal(n).astype(np.float32) * s) for s in NOISES]
-    rooms = np.stack([mimi.encode(x)[0].numpy() for x in rooms]).astype(np.int16)                     # [3, q, t]
+    rooms = np.stack([mimi.encode(x)[0].numpy() for x in rooms]).astype(np.int16)       # [3, q, t]
     sine = mimi.encode(0.5 * torch.sin(2 * torch.pi * 440 * torch.arange(n // 4) / RATE))[0].numpy()
     most = [[int(np.bincount(row[20:]).argmax()) for row in codes] for codes in (rooms[0], sine)]
     np.savez(Path(out) / "rooms.npz", rooms=rooms, silence=most[0], sine=most[1])
@@ -115,7 +117,8 @@ class Library:
                     if record["kind"] == "greeting":
                         self.greetings[voice].append(clip)
                 else:
-                    self.asked[voice, record["noise"], record["kind"], record["slots"].get("item")].append(clip)
+                    about = record["kind"], record["slots"].get("item")
+                    self.asked[(voice, record["noise"], *about)].append(clip)
         with np.load(Path(folder).parent / "rooms.npz") as data:
             self.rooms = data["rooms"]
         self.users = sorted({key[0] for key in self.asked})
@@ -139,9 +142,9 @@ class Dialogue:
         """voice codes [q, n], silence, role text, silence (PersonaPlex paper, hybrid system prompt)."""
         n = voice.shape[1]
         self.frames[self.config.agent, :n] = voice
-        at = n + PHASES["voice"]
+        at = n + PAUSE
         self.frames[0, at:at + len(role)] = role
-        self.t = at + len(role) + PHASES["role"]
+        self.t = at + len(role) + PAUSE
         self.loss[self.t:] = True
 
     def room(self, codes: np.ndarray, rng: Random) -> None:
@@ -217,8 +220,7 @@ class Dialogues:
 
     def _exchange(self, talk, rng, facts, voice, user, noise, start: int) -> float:
         lib = self.library
-        kind = rng.choices(["price", "open", "close", "name", "company", "unknown", "thanks", "bye", "greeting"],
-                           [8, 2, 2, 2, 2, 3, 0.5, 0.5, 0.7])[0]
+        kind = rng.choices(list(ASKED), ASKED.values())[0]
         kind, item, _, reply = world.exchange(facts, rng, self.split, kind)
         asked = lib.asked.get((user, noise, "price" if item else kind, item))
         answers = lib.said.get((voice, reply))
@@ -228,12 +230,15 @@ class Dialogues:
         return talk.place(self.config.agent, rng.choice(answers), int(end) + rng.randrange(2, 5))
 
 
+DRILLED = ["price", "price", "price", "name", "company", "greeting", "open", "close"]
+
+
 def text_only(rng: Random, text: Text, split: str, total: int) -> tuple[np.ndarray, np.ndarray]:
     """A role, then questions and answers as plain text -> tokens int64 [total], weight of each float32
     [total].
 
     Six in ten are drills: answers without questions, with any word in the place of a fact, so that nothing
-    but copying from the role helps. Facts weigh 4, the other words of an answer 1, all else 0. """
+    but copying from the role helps. Facts weigh 4, the other words of an answer 1, all else 0."""
     drill = rng.random() < 0.6
     facts = _any_facts(rng) if drill else world.make_facts(rng, split)
     known = {w for v in (facts.name, facts.company, facts.opens, facts.closes, *facts.prices.values())
@@ -241,8 +246,7 @@ def text_only(rng: Random, text: Text, split: str, total: int) -> tuple[np.ndarr
     tokens = text.role(world.role_text(facts, rng))
     weight = [0.0] * len(tokens)
     while len(tokens) < total:
-        kind = rng.choice(["price", "price", "price", "name", "company", "greeting", "open", "close"] if drill else
-                          ["price", "price", None])
+        kind = rng.choice(DRILLED if drill else ["price", "price", None])
         _, _, question, reply = world.exchange(facts, rng, split, kind)
         asked = [] if drill else text.encode(question)
         tokens += [*asked, text.epad]
@@ -261,5 +265,6 @@ def _any_facts(rng: Random) -> world.Facts:
     def some(choices):
         return rng.choice(choices) if rng.random() < 0.5 else rng.choice(words)
     prices = {item: some(world.PRICES) for item in rng.sample(world.ITEMS, rng.randrange(2, 5))}
-    company = rng.choice(world.COMPANIES) if rng.random() < 0.5 else f"{rng.choice(words)} {rng.choice(words)}"
+    odd = f"{rng.choice(words)} {rng.choice(words)}"
+    company = rng.choice(world.COMPANIES) if rng.random() < 0.5 else odd
     return world.Facts(some(world.NAMES), company, some(world.OPENS), some(world.CLOSES), prices)

@@ -4,13 +4,12 @@ What departs from the textbook: the codes of a frame are costly (16 steps with t
 silence, so the depth transformer sees every frame in which the agent speaks but few of the others. Text-only
 batches teach the model to copy facts out of its role before it can hear; a helper head that writes down what
 the *user* says, five frames late, teaches it to hear. Both are gone in the shipped model.
- The loss follows the PersonaPlex paper (prompt masked out, padding and acoustic codes weigh less), with the
-weights that keep a small model's answers on time. """
+
+The loss follows the PersonaPlex paper (prompt masked out, padding and acoustic codes weigh less), with the
+weights that keep a small model's answers on time."""
 from __future__ import annotations
 
 import json
-import time
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -74,7 +73,8 @@ def dialogue_losses(lm: LM, hearing: Hearing, talks: list, seed: int) -> dict[st
     hidden, then = lm.hidden(grid[:, :-1]), grid[:, 1:]
     h, then, live = hidden.flatten(0, 1), then.flatten(0, 1), loss.flatten()
     text = then[:, 0]
-    weight = live * (torch.where(text == c.pad, WEIGHTS["pad"], WEIGHTS["word"]) + WEIGHTS["fact"] * fact.flatten())
+    weight = torch.where(text == c.pad, WEIGHTS["pad"], WEIGHTS["word"])
+    weight = live * (weight + WEIGHTS["fact"] * fact.flatten())
     logits = lm.text_head(h)
     heard = user_text.flatten()
     parts = {"text": cross_entropy(logits, text, weight),
@@ -88,14 +88,16 @@ def dialogue_losses(lm: LM, hearing: Hearing, talks: list, seed: int) -> dict[st
     return parts
 
 
-def _audio_losses(lm: LM, h: Tensor, then: Tensor, live: Tensor, speaks: Tensor, seed: int) -> dict[str, Tensor]:
+def _audio_losses(lm: LM, h: Tensor, then: Tensor, live: Tensor, speaks: Tensor,
+                  seed: int) -> dict[str, Tensor]:
     """Agent's codes wherever it speaks and on some silent frames; the user's on a few frames of either
     kind."""
     c, dice = lm.config, torch.rand(len(h), generator=torch.Generator().manual_seed(seed)).to(h.device)
     q, out = c.codebooks, {}
     chosen = (live & (speaks | (dice < 0.08))).nonzero()[:, 0]
     logits = lm.depth(h[chosen], then[chosen, 0], then[chosen, 1:1 + q]).float()
-    error = F.cross_entropy(logits.flatten(0, 1), then[chosen, 1:1 + q].flatten(), reduction="none").view(-1, q)
+    error = F.cross_entropy(logits.flatten(0, 1), then[chosen, 1:1 + q].flatten(), reduction="none")
+    error = error.view(-1, q)
     weight = torch.where(speaks[chosen], 1.0, 0.3)
     error = (error * weight[:, None]).sum(0) / weight.sum().clamp(min=1)
     out["semantic"], out["acoustic"] = WEIGHTS["semantic"] * error[0], WEIGHTS["acoustic"] * error[1:].mean()
@@ -110,7 +112,7 @@ def _audio_losses(lm: LM, h: Tensor, then: Tensor, live: Tensor, speaks: Tensor,
 class Batches:
     """Every batch is a function of (seed, rank, step): a resumed run sees what an unbroken one would have."""
 
-    def __init__(self, dialogues: Dialogues | None, text: Text, seed: int, rank: int, world: int):
+    def __init__(self, dialogues: Dialogues, text: Text, seed: int, rank: int, world: int):
         self.dialogues, self.text, self.seed, self.rank, self.world = dialogues, text, seed, rank, world
 
     def rng(self, step: int) -> Random:
@@ -120,57 +122,65 @@ class Batches:
         rng = self.rng(step)
         return [self.dialogues.sample(rng, frames) for _ in range(size)]
 
-    def read(self, step: int, size: int = 24, tokens: int = 100) -> tuple[Tensor, Tensor]:
+    def read(self, step: int, size: int = 8, tokens: int = 120) -> tuple[Tensor, Tensor]:
         rng = self.rng(-1 - step)
         pairs = [text_only(rng, self.text, "train", tokens) for _ in range(size)]
         return tuple(torch.from_numpy(np.stack(x)) for x in zip(*pairs))
 
 
-def train(data, out, steps: int, read: int = 1500, seed: int = 0, batch: int = 6, frames: int = 240,
-          peak: float = 1.5e-3, config: LMConfig | None = None) -> Path:
-    """`read` steps of text alone, then dialogues with every fourth step text. Checkpoints and
-    `lm.safetensors` go to `out`. data: folder of encoded clips (rooms.npz, train/), or None while only
-    reading. Resumes."""
+def train(data, out, steps: int, read: int = 1250, seed: int = 0, batch: int = 5, frames: int = 320,
+          peak: float = 1.5e-3) -> Path:
+    """`read` steps of text alone, then dialogues with every third step text. Resumes.
+
+    data : folder of encoded clips (rooms.npz, train/). out : folder with tokenizer.model, where checkpoints
+    and `lm.safetensors` go. batch, frames : dialogues a step and process, and their length (80 ms each).
+    """
     rank, world, device = start()
     torch.manual_seed(seed)
     run, text = Run(out, rank), Text(Path(out) / "tokenizer.model")
-    if data and config is None:
-        with np.load(Path(data) / "rooms.npz") as rooms:
-            config = lite_lm(len(text), rooms["silence"].tolist(), rooms["sine"].tolist())
-    lm = LM(config or lite_lm(len(text), [0] * 8, [0] * 8))
-    both = nn.ModuleDict({"lm": lm, "hearing": Hearing(lm.config)}).to(device)
-    mean = Average(lm)
+    with np.load(Path(data) / "rooms.npz") as rooms:
+        config = lite_lm(len(text), rooms["silence"].tolist(), rooms["sine"].tolist())
+    both = nn.ModuleDict({"lm": LM(config), "hearing": Hearing(config)}).to(device)
+    mean = Average(both["lm"])
     adam = torch.optim.AdamW(both.parameters(), peak, betas=(0.9, 0.95), weight_decay=0.02, foreach=True)
     first = run.resume(both=both, mean=mean, adam=adam)
-    dialogues = Dialogues(Library(Path(data) / "train"), text, lm.config) if data else None
-    batches = Batches(dialogues, text, seed, rank, world)
+    batches = Batches(Dialogues(Library(Path(data) / "train"), text, config), text, seed, rank, world)
     bar = tqdm(range(first, steps), initial=first, total=steps, desc="lm", disable=rank > 0, mininterval=5)
-    smooth, began = {}, time.time()
+    smooth = {}
     for step in bar:
-        with torch.autocast(device.type, torch.bfloat16):
-            if step < read or step % 4 == 0:
-                loss, right = text_loss(lm, *(x.to(device) for x in batches.read(step)))
-                parts = {"read": loss, "read_right": right}
-            else:
-                parts = dialogue_losses(lm, both["hearing"], batches.talk(step, batch, frames), step)
-        adam.zero_grad()
-        sum(v for n, v in parts.items() if not n.endswith("_right")).backward()
-        average_gradients(both, world)
-        nn.utils.clip_grad_norm_(both.parameters(), 1.0)
-        for group in adam.param_groups:
-            group["lr"] = cosine(step, read, peak) if step < read else cosine(step - read, steps - read, peak)
-        adam.step()
-        mean.update(lm)
+        lr = cosine(step, read, peak) if step < read else cosine(step - read, steps - read, peak)
+        parts = _losses(both, batches, step, read, batch, frames, device)
+        _update(both, adam, parts, lr, world)
+        mean.update(both["lm"])
         for name, value in parts.items():
             smooth[name] = 0.95 * smooth.get(name, value.item()) + 0.05 * value.item()
         if step % 25 == 24:
             bar.set_postfix({k: f"{v:.3f}" for k, v in smooth.items()})
-            run.log(step=step + 1, lr=group["lr"], **smooth)
+            run.log(step=step + 1, lr=lr, **smooth)
         if step % 250 == 249 or step + 1 == steps:
             run.save(step + 1, both=both, mean=mean, adam=adam)
             if rank == 0:
-                export(lm, mean, run.folder)
+                export(both["lm"], mean, run.folder)
     return run.folder / "lm.safetensors"
+
+
+def _losses(both, batches: Batches, step: int, read: int, batch: int, frames: int, device) -> dict:
+    """What one step learns from: text alone, or a batch of dialogues."""
+    with torch.autocast(device.type, torch.bfloat16):
+        if step < read or step % 3 == 0:
+            loss, right = text_loss(both["lm"], *(x.to(device) for x in batches.read(step)))
+            return {"read": loss, "read_right": right}
+        return dialogue_losses(both["lm"], both["hearing"], batches.talk(step, batch, frames), step)
+
+
+def _update(both: nn.Module, adam, parts: dict[str, Tensor], lr: float, world: int) -> None:
+    adam.zero_grad()
+    sum(value for name, value in parts.items() if not name.endswith("_right")).backward()
+    average_gradients(both, world)
+    nn.utils.clip_grad_norm_(both.parameters(), 1.0)
+    for group in adam.param_groups:
+        group["lr"] = lr
+    adam.step()
 
 
 def export(lm: LM, mean: Average, folder: Path) -> None:
@@ -178,4 +188,4 @@ def export(lm: LM, mean: Average, folder: Path) -> None:
     mean.swap(lm)
     checkpoint.save(lm, folder / "lm.safetensors", torch.bfloat16)
     mean.swap(lm)
-    (folder / "lm.json").write_text(json.dumps(to_dict(replace(lm.config)), indent=1))
+    (folder / "lm.json").write_text(json.dumps(to_dict(lm.config), indent=1))

@@ -20,7 +20,8 @@ def train(path, size: int = 600, lines: int = 20_000) -> Path:
         table.write("\n".join(rules) + "\n")
         table.flush()
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(corpus), model_writer=out, vocab_size=size, model_type="bpe", unk_id=0, bos_id=1,
-            eos_id=2, pad_id=3, user_defined_symbols=["<system>"], normalization_rule_tsv=table.name,
+            sentence_iterator=iter(corpus), model_writer=out, vocab_size=size, model_type="bpe", unk_id=0,
+            bos_id=1, eos_id=2, pad_id=3, user_defined_symbols=["<system>"],
+            normalization_rule_tsv=table.name,
             required_chars="abcdefghijklmnopqrstuvwxyz'", minloglevel=2)
     return Path(path)

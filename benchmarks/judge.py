@@ -1,7 +1,7 @@
 """The judges (whisper, GE2E) and how they count: what was heard, who spoke, was it right.
 
-What departs from the textbook: words are compared by how they sound. Digits become words on both sides, and what
-was heard takes the other side's spelling where only a space differs ("book shop", "bookshop").
+What departs from the textbook: words are compared by how they sound. Digits become words on both sides, and
+what was heard takes the other side's spelling where only a space differs ("book shop", "bookshop").
 """
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from math import sqrt
 
 import numpy as np
 
-from ..audio import RATE, resample
-from . import world
+from personaplex_lite.audio import RATE, resample
+from personaplex_lite.training import world
 
-ONES = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-        "seventeen eighteen nineteen").split()
+ONES = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
+        "sixteen seventeen eighteen nineteen").split()
 TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 NUMBERS = {*world.PRICES, *world.OPENS, *world.CLOSES}
-LONGHAND = {"don't": "do not", "i'm": "i am", "you're": "you are", "we're": "we are", "it's": "it is", "ok": "okay",
-            "that's": "that is", "what's": "what is", "tyre": "tire", "centre": "center"}
+LONGHAND = {"don't": "do not", "i'm": "i am", "you're": "you are", "we're": "we are", "it's": "it is",
+            "that's": "that is", "what's": "what is", "ok": "okay", "tyre": "tire", "centre": "center"}
 QUIET = 1e-3             # RMS below which nobody can be recognised
 SHORTEST = 0.5           # seconds of voice that a speaker embedding needs
 
@@ -78,14 +78,36 @@ def wilson(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
     return max(0.0, (middle - half) / (1 + weight)), min(1.0, (middle + half) / (1 + weight))
 
 
+def share(hits: int, n: int) -> dict:
+    """A figure: a share of n with its 95 % interval."""
+    low, high = wilson(hits, n)
+    return {"value": round(hits / n, 4) if n else None, "n": n, "low": round(low, 4), "high": round(high, 4)}
+
+
+def number(value, n: int) -> dict:
+    """A figure that is no share."""
+    return {"value": None if value is None or not n else round(float(value), 4), "n": n}
+
+
+def speech_figures(pairs: list[tuple[str, str]]) -> dict:
+    """Pairs (said, heard) -> corpus word error rate, and the share of the words said that were understood."""
+    said = [normalise(a) for a, _ in pairs]
+    counts = [align(s, respell(normalise(heard), s)) for s, (_, heard) in zip(said, pairs)]
+    errors, substituted, deleted, _ = map(sum, zip(*counts)) if counts else (0, 0, 0, 0)
+    n = sum(map(len, said))
+    return {"word error rate": number(errors / max(n, 1), n),
+            "words understood": share(n - substituted - deleted, n)}
+
+
 def wanted(kind: str, facts: world.Facts, item: str | None) -> tuple[str, ...]:
     """What a right answer must contain, word for word."""
-    return {"price": (item, facts.prices.get(item)), "open": ("open", facts.opens), "close": ("close", facts.closes),
-            "name": (facts.name,), "company": (facts.company,), "unknown": ("do not know",)}[kind]
+    return {"price": (item, facts.prices.get(item)), "open": ("open", facts.opens),
+            "close": ("close", facts.closes), "name": (facts.name,), "company": (facts.company,),
+            "unknown": ("do not know",)}[kind]
 
 
 def right(said: str, want: tuple[str, ...]) -> bool:
-    """Whether an answer holds all that is wanted, no other number, and no "do not know" unless that is wanted."""
+    """Whether it holds all that is wanted, no other number, and no "do not know" unless that is wanted."""
     words = normalise(said)
     text, others = f" {' '.join(words)} ", NUMBERS & {*words} - {*want}
     hedges = " do not know " in text and "do not know" not in want
@@ -97,8 +119,8 @@ def need(module: str):
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"measuring a checkpoint needs the package {error.name!r}: pip install "
-                                  "'personaplex-lite[eval,train]', then `make eval-deps` for resemblyzer") from None
+        raise ModuleNotFoundError(f"measuring a checkpoint needs the package {error.name!r}: `pip install "
+                                  "-e .[eval,train]`, and `make eval-deps` for resemblyzer") from None
 
 
 @cache
@@ -114,8 +136,8 @@ def _ge2e():
 
 def hear(pcm: np.ndarray) -> str:
     """What whisper tiny.en understands of a sound, float32 [n] at 24 kHz; "" of silence."""
-    segments, _ = _whisper().transcribe(resample(pcm, RATE, 16_000), language="en", beam_size=1, temperature=0,
-                                        condition_on_previous_text=False, vad_filter=True)
+    segments, _ = _whisper().transcribe(resample(pcm, RATE, 16_000), language="en", beam_size=1,
+                                        temperature=0, condition_on_previous_text=False, vad_filter=True)
     return " ".join(segment.text.strip() for segment in segments)
 
 

@@ -1,4 +1,4 @@
-"""From training folders to the folder that ships: weights, tokenizer, config and a few seconds of each voice."""
+"""From training folders to the folder that ships: weights, tokenizer, config, two seconds of each voice."""
 from __future__ import annotations
 
 import argparse
@@ -10,22 +10,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..agent import LITE, load
-from ..checkpoint import load_mimi
-from ..config import MimiConfig, SamplingConfig, from_dict
-from ..persona import Voice
-from . import world
+from personaplex_lite.agent import LITE, load
+from personaplex_lite.checkpoint import load_mimi
+from personaplex_lite.config import MimiConfig, SamplingConfig, from_dict
+from personaplex_lite.persona import Voice
+from personaplex_lite.training import world
 
 LARGEST = 30.0           # MB in the whole folder
+LIVELY = SamplingConfig(0.6, 50, 0.0, 25)
 FRAMES = slice(1, 25)    # of a voice sample: the longest piece that training used
 FRESH = 3_000_000        # seeds from here on belong to no clip of any split
 
 
-def ship(codec_run, lm_run, encoded, out=LITE, sampling: SamplingConfig = SamplingConfig()) -> dict[str, float]:
+def ship(codec_run, lm_run, encoded, out=LITE, sampling=LIVELY) -> dict[str, float]:
     """Assemble a checkpoint folder that `load` reads; returns MB by file.
 
-    codec_run, lm_run : folders of the two trainings. encoded : the clips that the language model learned from, to
-    make sure that it was this codec that encoded them. Raises ValueError if not, or if the folder is too large.
+    codec_run, lm_run : folders of the two trainings. encoded : the clips that the language model learned
+    from, to make sure that this codec encoded them. Raises ValueError if not, or if the folder is too large.
     """
     codec_run, lm_run, out = Path(codec_run), Path(lm_run), Path(out)
     lm, mimi = json.loads((lm_run / "lm.json").read_text()), json.loads((codec_run / "mimi.json").read_text())
@@ -34,9 +35,10 @@ def ship(codec_run, lm_run, encoded, out=LITE, sampling: SamplingConfig = Sampli
     (out / "voices").mkdir(parents=True, exist_ok=True)
     for source in (lm_run / "lm.safetensors", codec_run / "mimi.safetensors", lm_run / "tokenizer.model"):
         shutil.copyfile(source, out / source.name)
-    (out / "config.json").write_text(json.dumps({"lm": lm, "mimi": mimi, "sampling": asdict(sampling)}, indent=1) + "\n")
+    config = {"lm": lm, "mimi": mimi, "sampling": asdict(sampling)}
+    (out / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     add_voices(codec, out / "voices")
-    load(out)                                                       # what cannot be read must not be shipped
+    load(out)              # what cannot be read must not be shipped
     sizes = {str(p.relative_to(out)): p.stat().st_size / 1e6 for p in sorted(out.rglob("*")) if p.is_file()}
     if sum(sizes.values()) > LARGEST:
         raise ValueError(f"{out} holds {sum(sizes.values()):.1f} MB, more than {LARGEST:.0f}: {sizes}")
@@ -45,9 +47,10 @@ def ship(codec_run, lm_run, encoded, out=LITE, sampling: SamplingConfig = Sampli
 
 def add_voices(mimi, folder: Path) -> None:
     """One sample of each agent voice, a sentence spoken afresh: int64 [8, 24] codes."""
-    from .speech import AGENT_VOICES, synth
+    from personaplex_lite.training.speech import AGENT_VOICES, synth
     for i, name in enumerate(AGENT_VOICES):
-        spoken = (synth(text, name, FRESH).pcm for text in world.VOICE_SENTENCES[i:] + world.VOICE_SENTENCES[:i])
+        sentences = world.VOICE_SENTENCES[i:] + world.VOICE_SENTENCES[:i]
+        spoken = (synth(text, name, FRESH).pcm for text in sentences)
         sample = next(pcm for pcm in spoken if len(pcm) >= FRAMES.stop * mimi.config.frame_size)
         codes = Voice.from_wav(sample, mimi, name=name).codes[:, FRAMES]
         Voice(codes, name=name).save(folder / f"{name}.safetensors").chmod(0o644)
@@ -60,22 +63,24 @@ def check_silence(codec, rooms: Path, believed: tuple[int, ...]) -> None:
     codes = codec.encode(torch.zeros(frames * codec.config.frame_size))[0]
     now = tuple(torch.mode(codes[:, 20:]).values.tolist())
     if not now == then == believed:
-        raise ValueError(f"codec, clips and language model do not belong together: silence is {now} for the codec, "
-                         f"{then} in {rooms}, {believed} for the language model")
+        raise ValueError(f"codec, clips and language model do not belong together: silence is {now} for the "
+                         f"codec, {then} in {rooms}, {believed} for the language model")
 
 
 def main(argv=None) -> None:
-    parser = argparse.ArgumentParser("personaplex-lite train ship", description=__doc__)
+    parser = argparse.ArgumentParser("tools/ship.py", description=__doc__)
     parser.add_argument("--codec", default="runs/codec", help="folder with mimi.safetensors and mimi.json")
-    parser.add_argument("--lm", default="runs/lm", help="folder with lm.safetensors, lm.json and tokenizer.model")
+    parser.add_argument("--lm", default="runs/lm", help="folder with lm.safetensors, lm.json and tokenizer")
     parser.add_argument("--encoded", default="runs/encoded", help="the encoded clips (rooms.npz)")
     parser.add_argument("--out", default=str(LITE))
-    parser.add_argument("--audio-temperature", type=float, default=0.6)
-    parser.add_argument("--audio-top-k", type=int, default=50)
-    parser.add_argument("--text-temperature", type=float, default=0.0)
-    parser.add_argument("--text-top-k", type=int, default=25)
+    for name, value in asdict(LIVELY).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     a = parser.parse_args(argv)
-    sampling = SamplingConfig(a.audio_temperature, a.audio_top_k, a.text_temperature, a.text_top_k)
+    sampling = SamplingConfig(**{name: getattr(a, name) for name in asdict(LIVELY)})
     sizes = ship(a.codec, a.lm, a.encoded, a.out, sampling)
     for name, size in {**sizes, "all": sum(sizes.values())}.items():
         print(f"{size:9.3f} MB  {name}")
+
+
+if __name__ == "__main__":
+    main()
