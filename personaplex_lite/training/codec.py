@@ -23,6 +23,7 @@ from .common import Average, Run, average_gradients, cosine, start
 
 SCALES = ((256, 24), (512, 48), (1024, 80), (2048, 80))     # STFT size, mel bands
 FLOOR = 3e-3
+SAVE_EVERY = 500                                            # steps
 LABEL_HOP = 480                                             # samples per phoneme label
 
 
@@ -165,8 +166,8 @@ def quantise(rvq, latent: Tensor, mode: str) -> tuple[Tensor, Tensor, Tensor]:
 def start_books(model: Mimi, clips: Clips) -> None:
     """Every code book from k-means on what the ones before it leave over."""
     with torch.no_grad():
-        pieces = (clips.batch(16, 23_040, 10**6 + i)[0].to(model.downsample.weight.device) for i in range(100))
-        latents = torch.cat([model.latent(x) for x in pieces])
+        pieces = (clips.batch(16, 23_040, 10**6 + i)[0] for i in range(100))
+        latents = torch.cat([model.latent(x.to(model.downsample.weight.device)) for x in pieces])
         for part, count in ((model.rvq.semantic, 1), (model.rvq.acoustic, model.rvq.use - 1)):
             rest = part.input_proj(latents).flatten(0, 1)
             for book in part.codebooks[:count]:
@@ -211,6 +212,7 @@ def train(data, out, steps: int = 15_000, seed: int = 0, batch: int = 2, frames:
     smooth = {}
     bar = tqdm(range(first, steps), initial=first, total=steps, desc="codec", disable=rank > 0, mininterval=5)
     for step in bar:
+        torch.manual_seed(seed * 1_000_003 + step)      # so that a resumed run draws what an unbroken one would
         if step == free:
             start_books(model, clips)
         mode = "none" if step < free else "half" if step < 0.6 * steps else "all"
@@ -229,21 +231,18 @@ def train(data, out, steps: int = 15_000, seed: int = 0, batch: int = 2, frames:
         if step % 100 == 99:
             bar.set_postfix({k: f"{v:.3f}" for k, v in smooth.items()})
             run.log(step=step + 1, mode=mode, lr=group["lr"], **smooth)
-        if step % 500 == 499 or step + 1 == steps:
+        if step % SAVE_EVERY == SAVE_EVERY - 1 or step + 1 == steps:
             run.save(step + 1, both=both, mean=mean, adam=adam)
             export(model, mean, run.folder)
     return run.folder / "mimi.safetensors"
 
 
+@torch.no_grad()
 def export(model: Mimi, mean: Average, folder: Path) -> None:
     """Write the averaged weights, code books as plain entries, rounded to bf16 as they will ship."""
-    mean.swap(model)
-    saved = {n: b.clone() for n, b in model.named_buffers()}
+    model = mean.applied(model)
     for book in (*model.rvq.semantic.codebooks, *model.rvq.acoustic.codebooks):
         book.embedding_sum.copy_(book.entries.clone())
         book.cluster_usage.fill_(1)
     checkpoint.save(model, folder / "mimi.safetensors", torch.bfloat16)
-    for n, b in model.named_buffers():
-        b.copy_(saved[n])
-    mean.swap(model)
     (folder / "mimi.json").write_text(json.dumps(to_dict(model.config), indent=1))

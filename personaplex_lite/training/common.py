@@ -10,6 +10,7 @@ import json
 import math
 import os
 import time
+from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -62,7 +63,7 @@ def cosine(step: int, total: int, peak: float, warmup: int = 100, floor: float =
 
 
 class Average:
-    """Exponential moving average of a model's parameters (and a plain copy of its buffers)."""
+    """Exponential moving average of a model's parameters."""
 
     def __init__(self, model: nn.Module, decay: float = 0.999):
         self.decay, self.mean = decay, {n: p.detach().clone() for n, p in model.named_parameters()}
@@ -73,13 +74,20 @@ class Average:
         torch._foreach_lerp_(list(self.mean.values()), [params[n].detach() for n in self.mean],
                              1 - self.decay)
 
+    def state_dict(self) -> dict[str, Tensor]:
+        return self.mean
+
+    def load_state_dict(self, saved: dict[str, Tensor]) -> None:
+        for n, mean in self.mean.items():
+            mean.copy_(saved[n])
+
     @torch.no_grad()
-    def swap(self, model: nn.Module) -> None:
-        """Exchange the model's weights with the averaged ones; call again to change back."""
+    def applied(self, model: nn.Module) -> nn.Module:
+        """A copy of the model with the averaged weights."""
+        model = deepcopy(model)
         for n, p in model.named_parameters():
-            mine = self.mean[n].clone()
-            self.mean[n].copy_(p)
-            p.copy_(mine)
+            p.copy_(self.mean[n])
+        return model
 
 
 class Run:
@@ -96,16 +104,12 @@ class Run:
             return 0
         saved = torch.load(path, map_location="cpu", weights_only=True)
         for name, part in parts.items():
-            if isinstance(part, Average):
-                for n, t in part.mean.items():
-                    t.copy_(saved[name][n])
-            else:
-                part.load_state_dict(saved[name])
+            part.load_state_dict(saved[name])
         return saved["step"]
 
     def save(self, step: int, **parts) -> None:
         if self.rank == 0:
-            state = {n: p.mean if isinstance(p, Average) else p.state_dict() for n, p in parts.items()}
+            state = {name: part.state_dict() for name, part in parts.items()}
             torch.save(state | {"step": step}, self.folder / "last.tmp")
             os.replace(self.folder / "last.tmp", self.folder / "last.pt")     # never half a file
 

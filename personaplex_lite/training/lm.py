@@ -27,6 +27,7 @@ from ..text import Text
 from .common import Average, Run, average_gradients, cosine, start
 from .dialogue import Dialogues, Library, text_only
 
+SAVE_EVERY = 250         # steps
 WEIGHTS = {"word": 2.0, "fact": 4.0, "pad": 0.3, "semantic": 1.0, "acoustic": 0.4, "user": 0.1, "hear": 0.5}
 
 
@@ -157,7 +158,7 @@ def train(data, out, steps: int, read: int = 1250, seed: int = 0, batch: int = 5
         if step % 25 == 24:
             bar.set_postfix({k: f"{v:.3f}" for k, v in smooth.items()})
             run.log(step=step + 1, lr=lr, **smooth)
-        if step % 250 == 249 or step + 1 == steps:
+        if step % SAVE_EVERY == SAVE_EVERY - 1 or step + 1 == steps:
             run.save(step + 1, both=both, mean=mean, adam=adam)
             if rank == 0:
                 export(both["lm"], mean, run.folder)
@@ -185,7 +186,5 @@ def _update(both: nn.Module, adam, parts: dict[str, Tensor], lr: float, world: i
 
 def export(lm: LM, mean: Average, folder: Path) -> None:
     """Write the averaged weights as they will ship (bf16, official names) and their config."""
-    mean.swap(lm)
-    checkpoint.save(lm, folder / "lm.safetensors", torch.bfloat16)
-    mean.swap(lm)
+    checkpoint.save(mean.applied(lm), folder / "lm.safetensors", torch.bfloat16)
     (folder / "lm.json").write_text(json.dumps(to_dict(lm.config), indent=1))
