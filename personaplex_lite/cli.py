@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import sys
 import time
 import warnings
@@ -16,7 +15,6 @@ from pathlib import Path
 
 QUESTIONS = Path(__file__).resolve().parents[1] / "data" / "questions"
 SOUNDS = (".wav", ".flac", ".ogg", ".mp3")
-PLAYERS = ("paplay", "aplay", "afplay", "ffplay")
 
 
 def run(args) -> None:
@@ -42,7 +40,6 @@ def talk(args) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     sound, both = reply.save(args.out / "reply.wav"), reply.save(args.out / "talk.wav", both=True)
     reply.plot(args.out / "reply.png")
-    player = next(filter(shutil.which, PLAYERS), None)
     print(f"""
   role      {asked["role"]}
   you       {asked["text"]}
@@ -52,8 +49,6 @@ def talk(args) -> None:
   both      {both} (you on the left, the agent on the right)
   picture   {args.out / "reply.png"}
   speed     {speed:.1f} × real time on {os.cpu_count()} cores""")
-    if player:
-        print(f"  listen    {player} {both}")
     print("  next      make lab (opens the notebooks at the first one)")
 
 

@@ -1,4 +1,4 @@
-"""The whole recipe, very small: clips, codec, codes, dialogues, language model; and that a broken run goes on."""
+"""The whole recipe, very small: clips, codec, codes, dialogues, language model; a broken run goes on."""
 import json
 from random import Random
 
@@ -83,7 +83,7 @@ def test_lm_resumes_as_if_unbroken(data, monkeypatch):
 
 
 def test_dialogues_are_laid_out_as_a_conversation_runs(data):
-    """Prompt phases, start of each word in the text row, answers after questions, nothing learnt in the prompt."""
+    """Prompt phases, start of each word in the text row, nothing learnt in the prompt."""
     text = Text(data / "lm/tokenizer.model")
     with np.load(data / "encoded/rooms.npz") as rooms:
         config = lm.lite_lm(len(text), rooms["silence"].tolist(), rooms["sine"].tolist())

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from .. import checkpoint
 from ..config import MimiConfig, TransformerConfig, to_dict
 from ..mimi import Mimi
-from .common import Average, Run, average_gradients, cosine, start
+from .common import Average, Run, cosine, start, update
 
 SCALES = ((256, 24), (512, 48), (1024, 80), (2048, 80))     # STFT size, mel bands
 FLOOR = 3e-3
@@ -212,25 +212,20 @@ def train(data, out, steps: int = 15_000, seed: int = 0, batch: int = 2, frames:
     smooth = {}
     bar = tqdm(range(first, steps), initial=first, total=steps, desc="codec", disable=rank > 0, mininterval=5)
     for step in bar:
-        torch.manual_seed(seed * 1_000_003 + step)      # so that a resumed run draws what an unbroken one would
+        torch.manual_seed(seed * 1_000_003 + step)      # a resumed run draws what an unbroken one would
         if step == free:
             start_books(model, clips)
         mode = "none" if step < free else "half" if step < 0.6 * steps else "all"
         wav, phones = clips.batch(batch, frames * config.frame_size, step * world + rank)
         parts = losses(model, helpers, spectra, wav.to(device), phones.to(device), mode, step)
-        adam.zero_grad()
-        sum(parts.values()).backward()
-        average_gradients(both, world)
-        nn.utils.clip_grad_norm_(both.parameters(), 1.0)
-        for group in adam.param_groups:
-            group["lr"] = cosine(step, steps, peak)
-        adam.step()
+        lr = cosine(step, steps, peak)
+        update(both, adam, sum(parts.values()), lr, world)
         mean.update(model)
         for name, value in parts.items():
             smooth[name] = 0.99 * smooth.get(name, value.item()) + 0.01 * value.item()
         if step % 100 == 99:
             bar.set_postfix({k: f"{v:.3f}" for k, v in smooth.items()})
-            run.log(step=step + 1, mode=mode, lr=group["lr"], **smooth)
+            run.log(step=step + 1, mode=mode, lr=lr, **smooth)
         if step % SAVE_EVERY == SAVE_EVERY - 1 or step + 1 == steps:
             run.save(step + 1, both=both, mean=mean, adam=adam)
             export(model, mean, run.folder)

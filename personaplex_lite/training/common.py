@@ -54,6 +54,17 @@ def average_gradients(model: nn.Module, world: int) -> None:
         p.grad = piece.view_as(p)
 
 
+def update(model: nn.Module, adam, loss: Tensor, lr: float, world: int) -> None:
+    """One step of the optimiser, on gradients averaged over all processes and clipped to norm 1."""
+    adam.zero_grad()
+    loss.backward()
+    average_gradients(model, world)
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    for group in adam.param_groups:
+        group["lr"] = lr
+    adam.step()
+
+
 def cosine(step: int, total: int, peak: float, warmup: int = 100, floor: float = 0.05) -> float:
     """Learning rate at a step: linear warm-up, then a half cosine down to floor · peak."""
     if step < warmup:

@@ -24,7 +24,7 @@ from ..config import LMConfig, TransformerConfig, to_dict
 from ..grid import delay
 from ..lm import LM
 from ..text import Text
-from .common import Average, Run, average_gradients, cosine, start
+from .common import Average, Run, cosine, start, update
 from .dialogue import Dialogues, Library, text_only
 
 SAVE_EVERY = 250         # steps
@@ -151,7 +151,7 @@ def train(data, out, steps: int, read: int = 1250, seed: int = 0, batch: int = 5
     for step in bar:
         lr = cosine(step, read, peak) if step < read else cosine(step - read, steps - read, peak)
         parts = _losses(both, batches, step, read, batch, frames, device)
-        _update(both, adam, parts, lr, world)
+        update(both, adam, sum(v for n, v in parts.items() if not n.endswith("_right")), lr, world)
         mean.update(both["lm"])
         for name, value in parts.items():
             smooth[name] = 0.95 * smooth.get(name, value.item()) + 0.05 * value.item()
@@ -172,16 +172,6 @@ def _losses(both, batches: Batches, step: int, read: int, batch: int, frames: in
             loss, right = text_loss(both["lm"], *(x.to(device) for x in batches.read(step)))
             return {"read": loss, "read_right": right}
         return dialogue_losses(both["lm"], both["hearing"], batches.talk(step, batch, frames), step)
-
-
-def _update(both: nn.Module, adam, parts: dict[str, Tensor], lr: float, world: int) -> None:
-    adam.zero_grad()
-    sum(value for name, value in parts.items() if not name.endswith("_right")).backward()
-    average_gradients(both, world)
-    nn.utils.clip_grad_norm_(both.parameters(), 1.0)
-    for group in adam.param_groups:
-        group["lr"] = lr
-    adam.step()
 
 
 def export(lm: LM, mean: Average, folder: Path) -> None:
