@@ -76,7 +76,7 @@ class Answer:
 def ask(n: int, seed: int, phrasing: str, voices: list[str]) -> list[Question]:
     """n questions about held-out facts, kinds in equal shares; phrasing "test" (never heard) or "train"."""
     from tqdm import tqdm
-    speech, rng, questions = need(f"{__package__}.speech"), Random(f"{seed} {phrasing}"), []
+    speech, rng, questions = need("personaplex_lite.training.speech"), Random(f"{seed} {phrasing}"), []
     for i in tqdm(range(n), desc="speak the questions", leave=False):
         kind, voice = KINDS[i % len(KINDS)], voices[(i + i // len(KINDS)) % len(voices)]
         facts, user = world.make_facts(rng, "test"), rng.choice(list(speech.USER_VOICES))
@@ -149,7 +149,7 @@ def codec_figures(agent: Agent, n: int, seed: int, samples: dict) -> dict:
     from tqdm import tqdm
 
     from personaplex_lite.training.clips import inventory
-    synth, heard, sims, who = need(f"{__package__}.speech").synth, [], [], ([], [])
+    synth, heard, sims, who = need("personaplex_lite.training.speech").synth, [], [], ([], [])
     specs = [s for s in inventory("test", 10 * n + 200, 0, seed) if s.side == "agent"][:n]
     for i, spec in enumerate(tqdm(specs, desc="codec")):
         pcm = np.pad(synth(spec.text, spec.voice, FRESH + 1000 * seed + i).pcm, 5 * FRAME)

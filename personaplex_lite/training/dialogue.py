@@ -200,11 +200,11 @@ class Dialogues:
         talk.prompt(sample[:, 1:rng.randrange(14, 26)], self.text.role(world.role_text(facts, rng)))
         talk.room(lib.rooms[noise], rng)
         user, end = rng.choice(lib.users), float(talk.t)
-        if rng.random() < 0.5:                                             # the agent opens the talk
-            end = talk.place(self.config.agent, hello, talk.t + rng.randrange(8, 12))
+        if rng.random() < 0.35:                 # nobody speaks for a second: the agent opens the talk
+            end = talk.place(self.config.agent, hello, talk.t + rng.randrange(14, 20))
             gap = rng.randrange(5, 20)
         else:
-            gap = rng.randrange(1, 6)
+            gap = rng.randrange(1, 9)
         while end + gap < total:
             end = self._exchange(talk, rng, facts, voice, user, noise, int(end) + gap)
             gap = rng.randrange(30, 50) if rng.random() < 0.1 else rng.randrange(5, 20)

@@ -71,7 +71,7 @@ def dialogue_losses(lm: LM, hearing: Hearing, talks: list, seed: int) -> dict[st
         torch.from_numpy(np.stack([getattr(t, n) for t in talks])).to(device)
         for n in ("frames", "loss", "speaks", "fact", "user_text"))
     grid = delay(frames, c).transpose(1, 2)                                # [b, 1 + t, 17]
-    hidden, then = lm.hidden(grid[:, :-1]), grid[:, 1:]
+    hidden, then = lm.hidden(blur(grid[:, :-1], loss, c, seed)), grid[:, 1:]
     h, then, live = hidden.flatten(0, 1), then.flatten(0, 1), loss.flatten()
     text = then[:, 0]
     weight = torch.where(text == c.pad, WEIGHTS["pad"], WEIGHTS["word"])
@@ -87,6 +87,20 @@ def dialogue_losses(lm: LM, hearing: Hearing, talks: list, seed: int) -> dict[st
     parts["fact_right"] = ((logits.argmax(-1) == text) & known).sum() / known.sum().clamp(min=1)
     parts["heard_right"] = ((hearing.head(h).argmax(-1) == heard) & words).sum() / words.sum().clamp(min=1)
     return parts
+
+
+def blur(columns: Tensor, live: Tensor, config: LMConfig, seed: int) -> Tensor:
+    """Take some of the sound away that the model reads, columns [b, t, 17]: it must not know clips by heart, nor
+    lean on its own last codes. One code in ten is silenced, one in twenty wrong; in one frame of five the user has
+    no acoustic codes at all."""
+    dice = torch.Generator().manual_seed(seed)
+    shape = columns[..., 1:].shape
+    chance, wrong = torch.rand(shape, generator=dice), torch.randint(config.audio_vocab, shape, generator=dice)
+    chance[torch.rand(shape[:2], generator=dice) < 0.2, config.codebooks + 1:] = 0.1
+    chance, wrong = chance.to(columns.device), wrong.to(columns.device)
+    sound = torch.where(chance < 0.05, wrong, torch.where(chance < 0.15, -1, columns[..., 1:]))
+    sound = torch.where(live[..., None], sound, columns[..., 1:])
+    return torch.cat([columns[..., :1], sound], -1)
 
 
 def _audio_losses(lm: LM, h: Tensor, then: Tensor, live: Tensor, speaks: Tensor,

@@ -23,7 +23,7 @@ TICK = 0.025                   # seconds per unit of hibari's durations
 LAG = 0.040                    # seconds by which hibari's durations run late (measured at stops)
 MARGIN = 0.040                 # silence kept at both ends, seconds
 LOUDNESS = 10 ** (-24 / 20)    # RMS of the speaking part
-PACE_JITTER = 0.07             # a seed changes the pace by up to this fraction
+PACE_JITTER = 0.12             # a seed changes the pace by up to this fraction
 DURATIONS = "/Clip_output_0"   # the node inside hibari's graph that holds the length of each phoneme
 
 
@@ -40,6 +40,8 @@ AGENT_VOICES = {
 USER_VOICES = {
     "USER0": Voice(0.80, 1.00), "USER1": Voice(0.94, 1.10), "USER2": Voice(1.05, 0.95),
     "USER3": Voice(1.16, 1.05), "USER4": Voice(0.90, 0.97), "USER5": Voice(1.00, 1.03),
+    "USER6": Voice(0.77, 1.05), "USER7": Voice(0.84, 0.95), "USER8": Voice(0.98, 1.00),
+    "USER9": Voice(1.02, 1.08), "USER10": Voice(1.10, 1.00), "USER11": Voice(1.13, 0.95),
 }
 VOICES = AGENT_VOICES | USER_VOICES
 

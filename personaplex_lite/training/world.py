@@ -97,6 +97,18 @@ QUESTIONS = {
         ["okay bye see you later", "goodbye see you soon", "okay i have to go now"]),
 }
 
+# The same, asked indirectly: any of ASKING before any of these.
+ASKING = ["can you tell me", "could you tell me", "i would like to know", "please tell me", "do you know"]
+INDIRECT = {
+    "open": ["when you open", "what time you open", "how early you open", "when i can come in the morning"],
+    "close": ["when you close", "what time you close", "how late you are open", "until when you are open"],
+    "price": ["what the {item} costs", "how much the {item} costs", "how much i pay for the {item}",
+              "the price of the {item}"],
+    "name": ["your name", "who you are", "what your name is", "who i am talking to"],
+    "company": ["where you work", "which company this is", "the name of your shop", "what company this is"],
+    "unknown": ["your phone number", "your address", "how the weather is today", "how old you are"],
+}
+
 ANSWERS = {
     "open": "we open at {opens} in the morning",
     "close": "we close at {closes} in the {daytime}",
@@ -168,9 +180,22 @@ def role_text(facts, rng):
     return rng.choice(ROLES).format(name=facts.name, company=facts.company, hours=hours, prices=prices)
 
 
+@cache
 def phrasings(kind, split="train"):
-    """The sentences a user has for `kind`; test users only use the held-out ones."""
-    return QUESTIONS[kind][split == "test"]
+    """The sentences a user has for `kind`; test users only use the held-out ones, training users never do.
+
+    Training users also ask indirectly ("could you tell me ..."), and begin or end with a small word.
+    """
+    known, held = QUESTIONS[kind]
+    if split == "test":
+        return held
+    indirect = [f"{ask} {what}" for ask in ASKING for what in INDIRECT.get(kind, [])]
+    plain = [*known, *indirect]
+    dressed = [f"{before} {text}" for text in plain for before in ("hello", "okay", "and", "hi")]
+    dressed += [f"{text} please" for text in plain]
+    if kind not in INDIRECT:
+        return known
+    return sorted(text for text in {*plain, *dressed} if not any(h in text for h in held))
 
 
 def question(kind, rng, split="train", item=None):
