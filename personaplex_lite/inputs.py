@@ -75,7 +75,7 @@ def check_codes(codes: Tensor, config: LMConfig, what: str) -> None:
 def check_voice(voice, config: LMConfig) -> None:
     """Raise ValueError unless a Voice belongs to this model."""
     if voice.embeddings is None:
-        if voice.codes.ndim != 2:
+        if voice.codes.ndim != 2 or len(voice.codes) != config.codebooks:
             raise ValueError(f"the voice {voice.name!r}: codes must be integers [{config.codebooks}, n], "
                              f"got {list(voice.codes.shape)}")
         return check_codes(voice.codes.T, config, f"the voice {voice.name!r}")

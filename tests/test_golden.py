@@ -6,6 +6,7 @@ Sizes are read from each folder's json, never assumed; tests/goldens/README.md s
 import hashlib
 import json
 import os
+import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -133,10 +134,11 @@ class Recording:
             equal(self.session.state.grid.cells[0], g[f"{case}.final_cache"], f"{case} final_cache")
 
 
-def sub_columns(g, config):
-    """Which of the audio logits were kept: every n-th, as many as there are."""
-    kept = next(g[n].shape[-1] for n in g if n.endswith("audio_logits_sub"))
-    return torch.arange(0, config.audio_vocab, config.audio_vocab // kept)[:kept]
+def sub_columns(folder):
+    """Which of the audio logits were kept: the json says "columns 0,2,4,...", a step apart."""
+    kept = next(t.shape[-1] for n, t in arrays(folder, "lm").items() if n.endswith("audio_logits_sub"))
+    first, second = map(int, re.findall(r"\d+", str(about(folder, "lm")["sub_columns"]))[:2])
+    return first + (second - first) * torch.arange(kept)
 
 
 @lm_folders
@@ -155,7 +157,7 @@ def test_teacher_forced(folder, case):
     equal(nan, expected, f"{case} places without a forward")
     close(audio.logsumexp(-1), g[f"{case}.audio_lse"], f"{case} audio_lse")
     if f"{case}.audio_logits_sub" in g:
-        close(audio[..., sub_columns(g, config)], g[f"{case}.audio_logits_sub"], f"{case} audio_logits_sub")
+        close(audio[..., sub_columns(folder)], g[f"{case}.audio_logits_sub"], f"{case} audio_logits_sub")
     equal(~nan & (codes[:, 1:1 + k] != NO_INPUT), g[f"{case}.audio_mask"], f"{case} audio_mask")
     equal(codes[:, :1] != NO_INPUT, g[f"{case}.text_mask"], f"{case} text_mask")
 
@@ -166,7 +168,7 @@ def test_b_listening(folder):
     r = Recording(talk(model, config))
     for user in g["b.user_codes"]:
         r.step(user=user)
-    r.check(g, "b", sub_columns(g, config), slice(1, None))
+    r.check(g, "b", sub_columns(folder), slice(1, None))
 
 
 @lm_folders
@@ -192,7 +194,7 @@ def test_prompted(folder, case, tmp_path):
     for user in g["c_codes.user_codes"]:
         r.step(user=user)
     if case == "c_codes":
-        r.check(g, case, sub_columns(g, config), slice(1, None))
+        r.check(g, case, sub_columns(folder), slice(1, None))
         return
     early = slice(1, n)
     hidden = torch.stack([row[0].hidden[0] for row in r.rows])[early]
@@ -200,7 +202,7 @@ def test_prompted(folder, case, tmp_path):
     close(hidden, g["c_codes.transformer_out"][early], "voice hidden")
     close(logits, g["c_codes.text_logits"][early], "voice text")
     r.out[:n] = g["c_pt.out_tokens"][:n]           # there the official depth transformer saw dummy tokens
-    r.check(g, case, sub_columns(g, config), slice(n, None))
+    r.check(g, case, sub_columns(folder), slice(n, None))
 
 
 @lm_folders
@@ -213,7 +215,7 @@ def test_forced(folder, case):
     r = Recording(talk(model, config))
     for i in range(len(g[f"{case}.out_tokens"])):
         r.step(user=given("user_codes", i), agent=given("moshi_codes", i), text=given("text_tokens", i))
-    r.check(g, case, sub_columns(g, config), slice(1, None))
+    r.check(g, case, sub_columns(folder), slice(1, None))
 
 
 @lm_folders
@@ -242,7 +244,7 @@ def test_e_widened_moshi(folder, tmp_path):
     r = Recording(talk(model, config))
     for user in g["e.user_codes"]:
         r.step(user=user)
-    r.check(g, "e", sub_columns(g, config), slice(1, None))
+    r.check(g, "e", sub_columns(folder), slice(1, None))
 
 
 def find(tree, key):
