@@ -126,5 +126,5 @@ def test_held_out_facts_never_meet_in_training():
         assert not any(world.held_out(i, p, world.PRICES) for i, p in train.prices.items())
         assert all(world.held_out(i, p, world.PRICES) for i, p in test.prices.items())
         assert not world.held_out(train.company, train.name, world.NAMES)
-    for train, test in world.QUESTIONS.values():
+    for train, test in (q.values() for q in world.QUESTIONS.values()):
         assert not set(train) & set(test)

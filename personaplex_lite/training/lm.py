@@ -90,12 +90,12 @@ def dialogue_losses(lm: LM, hearing: Hearing, talks: list, seed: int) -> dict[st
 
 
 def blur(columns: Tensor, live: Tensor, config: LMConfig, seed: int) -> Tensor:
-    """Take some of the sound away that the model reads, columns [b, t, 17]: it must not know clips by heart, nor
-    lean on its own last codes. One code in ten is silenced, one in twenty wrong; in one frame of five the user has
-    no acoustic codes at all."""
+    """Spoil some of the sound that the model reads, columns [b, t, 17], lest it know clips by heart or lean
+    on its last codes: a tenth silenced, a twentieth wrong, a fifth of frames without user acoustics."""
     dice = torch.Generator().manual_seed(seed)
     shape = columns[..., 1:].shape
-    chance, wrong = torch.rand(shape, generator=dice), torch.randint(config.audio_vocab, shape, generator=dice)
+    chance = torch.rand(shape, generator=dice)
+    wrong = torch.randint(config.audio_vocab, shape, generator=dice)
     chance[torch.rand(shape[:2], generator=dice) < 0.2, config.codebooks + 1:] = 0.1
     chance, wrong = chance.to(columns.device), wrong.to(columns.device)
     sound = torch.where(chance < 0.05, wrong, torch.where(chance < 0.15, -1, columns[..., 1:]))
