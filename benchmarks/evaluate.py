@@ -251,12 +251,12 @@ def about(folder, agent: Agent, n: int, seed: int) -> dict:
            for f in ("lm.safetensors", "mimi.safetensors")}
     return {"checkpoint": Path(folder).name, "sha256": sha, "questions": n, "seed": seed,
             "synthesis seeds": [FRESH + 1000 * seed, FRESH + 1000 * seed + n - 1],
-            "voices": sorted(agent.voices),
-            "sampling": asdict(agent.sampling), "date": time.strftime("%Y-%m-%d"),
+            "voices": sorted(agent.voices), "sampling": asdict(agent.sampling),
+            "date": time.strftime("%Y-%m-%d"),
             "versions": {"python": platform.python_version()} | {p: installed(p) for p in PACKAGES},
             "machine": {"cpu": cpu, "cores": os.cpu_count(), "threads": torch.get_num_threads(),
-                        "load": round(os.getloadavg()[0], 1),
-                        "system": platform.system(), "device": str(agent.device)}}
+                        "load": round(os.getloadavg()[0], 1), "system": platform.system(),
+                        "device": str(agent.device)}}
 
 
 def table(figures: dict[str, dict]) -> str:
@@ -281,8 +281,8 @@ def main(argv=None) -> None:
         parser.error(f"--questions {a.questions}: from 1 to 200")
     agent, began = load(a.checkpoint), time.time()
     figures = measure(agent, a.questions, a.seed, a.keep)
-    report = about(a.checkpoint, agent, a.questions, a.seed) | {"seconds": round(time.time() - began, 1),
-                                                                "figures": figures}
+    seconds = round(time.time() - began, 1)
+    report = about(a.checkpoint, agent, a.questions, a.seed) | {"seconds": seconds, "figures": figures}
     Path(a.out).parent.mkdir(parents=True, exist_ok=True)
     Path(a.out).write_text(json.dumps(report, indent=1) + "\n")
-    print(table(figures), f"\n{report['seconds']:.0f} s; the report is {a.out}, the calls are in {a.keep}")
+    print(table(figures), f"\n{seconds:.0f} s; the report is {a.out}, the calls are in {a.keep}")

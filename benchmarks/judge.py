@@ -119,8 +119,8 @@ def need(module: str):
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"measuring a checkpoint needs the package {error.name!r}: `pip install "
-                                  "-e .[eval,train]`, and `make eval-deps` for resemblyzer") from None
+        how = "`pip install -e .[eval,train]`, and `make eval-deps` for resemblyzer"
+        raise ModuleNotFoundError(f"measuring a checkpoint needs the package {error.name!r}: {how}") from None
 
 
 @cache

@@ -1,4 +1,4 @@
-"""An agent: weights, codec, tokenizer and voices; and `load`, which makes one from a folder or the hub."""
+"""An agent: weights, codec, tokenizer and voices; and `load`, which reads one from a folder."""
 from __future__ import annotations
 
 import json
@@ -67,8 +67,8 @@ def load(source=None, device: str = "cpu", weights: str = "f32") -> Agent:
     if weights not in TYPES:
         raise ValueError(f"weights={weights!r}: one of {', '.join(TYPES)}")
     if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"no checkpoint in {folder}: it must hold config.json and the files that it "
-                                f"names")
+        raise FileNotFoundError(f"no checkpoint in {folder}: it must hold config.json and the files "
+                                "that it names")
     try:
         about = json.loads((folder / "config.json").read_text())
         lm, mimi = from_dict(LMConfig, about["lm"]), from_dict(MimiConfig, about["mimi"])

@@ -1,7 +1,8 @@
 """Sound in and out: read, write, resample, loudness, 80 ms frames, players.
 
 What departs from the textbook: everything is mono float32 at 24 kHz in [-1, 1] from the moment it is read,
-and what cannot be that is refused here, in one sentence, before any model sees it."""
+and what cannot be that is refused here, in one sentence, before any model sees it.
+"""
 from __future__ import annotations
 
 import io
@@ -28,7 +29,8 @@ def read(source, rate: int | None = None, what: str = "sound") -> Tensor:
     source : path of a wav, flac, ogg or mp3 file; or an array or tensor [n], [n, channels] or [channels, n],
         float in [-1, 1] or integers at full scale, with its `rate` in Hz (default 24 000).
     Raises FileNotFoundError, or AudioError for sound that is empty, corrupt, not finite or too long. Warns
-    (and goes on) when it is silent or clipped."""
+    (and goes on) when it is silent or clipped.
+    """
     if isinstance(source, (str, Path)):
         (samples, rate), what = _decode(Path(source)), str(source)
     else:
@@ -39,7 +41,7 @@ def read(source, rate: int | None = None, what: str = "sound") -> Tensor:
     if samples.ndim not in (1, 2):
         raise AudioError(f"{what} has shape {list(samples.shape)}: give [n] samples, or [n, channels]")
     if samples.dtype.kind in "iu":
-        # unsigned: 128 is 0
+        # full scale is 1; unsigned integers have their zero in the middle
         samples = samples / 2.0 ** (8 * samples.itemsize - 1) - (samples.dtype.kind == "u")
     elif samples.dtype.kind != "f":
         raise AudioError(f"{what} holds {samples.dtype}: give float samples in [-1, 1] or integers")
@@ -60,22 +62,22 @@ def _decode(path: Path) -> tuple[np.ndarray, int]:
             return file.read(dtype="float32", always_2d=True), file.samplerate
     except (soundfile.LibsndfileError, TypeError) as error:
         reason = str(error).split(": ", 1)[-1]
-        raise AudioError(f"{path} is not a sound file that can be read ({reason}): give wav, flac, ogg or "
-                         "mp3") from None
+        raise AudioError(f"{path} is not a sound file that can be read ({reason}): "
+                         "give wav, flac, ogg or mp3") from None
 
 
 def _check(samples: np.ndarray, rate: int, what: str) -> Tensor:
     if not 4000 <= rate <= 384_000:
         raise AudioError(f"{what} claims {rate} Hz: rates from 4 000 to 384 000 Hz make sense")
     if len(samples) > LONGEST * rate:
-        raise AudioError(f"{what} lasts {len(samples) / rate / 60:.0f} minutes: cut it to at most "
-                         f"{LONGEST // 60}")
+        raise AudioError(f"{what} lasts {len(samples) / rate / 60:.0f} minutes: "
+                         f"cut it to at most {LONGEST // 60}")
     if not np.isfinite(samples).all():
         raise AudioError(f"{what} holds NaN or infinite samples: export it again from its source")
     peak = np.abs(samples).max()
     if peak > 1.5:
-        raise AudioError(f"{what} peaks at {peak:.0f}: float samples must lie in [-1, 1] (divide int16 by "
-                         f"32768)")
+        raise AudioError(f"{what} peaks at {peak:.0f}: float samples must lie in [-1, 1] "
+                         "(divide int16 by 32768)")
     if peak < QUIET:
         warnings.warn(f"{what} is silent: was the microphone muted?", stacklevel=3)
     elif (np.abs(samples) > 0.999).mean() > 0.01:
@@ -123,7 +125,7 @@ def _k_weight(f: np.ndarray) -> np.ndarray:
     band = gain ** 0.4996667741545416
     shelf = (gain * s ** 2 + band * f0 / q * s + f0 ** 2) / (s ** 2 + f0 / q * s + f0 ** 2)
     f1, q1 = 38.13547087602444, 0.5003270373238773
-    # the standard's own coefficients leave this much gain
+    # 1.004995: the gain that the standard's own coefficients leave
     return 1.004995 * shelf * s ** 2 / (s ** 2 + f1 / q1 * s + f1 ** 2)
 
 

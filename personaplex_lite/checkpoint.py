@@ -2,7 +2,8 @@
 
 What departs from the textbook: no state_dict, no strict=False. The model is built without memory ("meta"),
 the file's header is compared with the rename table first, and only then is each tensor copied into place, so
-there is never a second copy and never a half-loaded model."""
+there is never a second copy and never a half-loaded model.
+"""
 from __future__ import annotations
 
 from pathlib import Path
@@ -19,8 +20,7 @@ from .names import Place, lm_names, mimi_names, tensors_of
 
 
 class CheckpointError(ValueError):
-    """A weights file that cannot be what was asked for; the message says what is wrong and what would be
-    right."""
+    """A weights file that cannot be what was asked for; the message says what is wrong with it."""
 
 
 def load_lm(path, config: LMConfig, device="cpu", dtype: torch.dtype = torch.float32,
@@ -69,8 +69,8 @@ def _load(model: nn.Module, table: dict[str, Place], path, device, dtype, source
                 source = sources.get(name, name)
                 _fill(place.of(tensors), None if source == "zeros" else file.get_tensor(source))
     except SafetensorError as error:
-        raise CheckpointError(f"{path} is not a whole safetensors file ({error}): download or copy it "
-                              "again") from None
+        raise CheckpointError(f"{path} is not a whole safetensors file ({error}): "
+                              "download or copy it again") from None
     return model.eval().requires_grad_(False)
 
 
@@ -88,7 +88,6 @@ def _doubled(config: LMConfig) -> dict[str, str]:
     """For each tensor of the upper half of the depth steps, the lower one that fills it."""
     half, table = config.depth_steps // 2, {}
     for name, place in lm_names(config).items():
-        head, _, tail = name.partition(f".{place.part}.")
         if name.startswith(("depformer_in", "linears", "depformer.")) and place.part is not None:
             head, tail = name.rsplit(f".{place.part}.", 1)
             if place.part >= half:
@@ -96,8 +95,7 @@ def _doubled(config: LMConfig) -> dict[str, str]:
         elif name.startswith("depformer_emb") and place.part >= half:
             table[name] = f"depformer_emb.{place.part - half}.weight"
         elif name.startswith("depformer_emb") and place.part == half - 1:
-            # no lower step reads the last code book; a file may bring this table itself
-            table[name] = "zeros"
+            table[name] = "zeros"  # no lower step reads the last codebook; a file may bring the table itself
     return table
 
 
@@ -107,8 +105,8 @@ def _compare(path: Path, have: dict, table: dict[str, Place], sources: dict[str,
     halved = {n for n in both if sources and "depformer.layers" in n and "self_attn" in n}
     bad = [f"{n} is {list(have[n])}, should be {list(want[n])}" for n in sorted(both)
            if have[n] != want[n] and not (n in halved and have[n] == (want[n][0] // 2, *want[n][1:]))]
-    report = [f"{title}: {', '.join(items)}" for title, items in (
-        ("missing", sorted(want.keys() - have.keys())), ("extra", sorted(have.keys() - want.keys())),
-        ("misshapen", bad)) if items]
+    faults = {"missing": sorted(want.keys() - have.keys()), "extra": sorted(have.keys() - want.keys()),
+              "misshapen": bad}
+    report = [f"{title}: {', '.join(items)}" for title, items in faults.items() if items]
     if report:
         raise CheckpointError(f"{path} does not hold this model. " + "; ".join(report))

@@ -126,7 +126,7 @@ def add_training(stages) -> None:
     data = command(stages, "data", train_data, "speak the little world's sentences")
     data.add_argument("--out", type=Path, default=Path("runs/clips"))
     data.add_argument("--split", choices=["train", "test"], default="train")
-    numbers(data, agent=6000, user=4500, seed=0, workers=2)
+    numbers(data, agent=12_000, user=16_000, seed=0, workers=2)
     codec = command(stages, "codec", train_codec, "train the codec on the clips")
     folders(codec, data="runs/clips/train", out="runs/codec")
     numbers(codec, steps=15_000, seed=0)

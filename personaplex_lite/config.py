@@ -32,8 +32,7 @@ class TransformerConfig:
 
 @dataclass(frozen=True)
 class MimiConfig:
-    """The codec: 24 kHz sound <-> `codebooks` integers, `frame_rate` times a second (Moshi paper, section
-    3.3)."""
+    """The codec: 24 kHz sound <-> `codebooks` integers a frame (Moshi paper, section 3.3)."""
     dim: int = 512
     filters: int = 64
     ratios: tuple[int, ...] = (8, 6, 5, 4)
@@ -67,8 +66,7 @@ class MimiConfig:
 
     @classmethod
     def from_official(cls, config: dict) -> MimiConfig:
-        """Read the keyword dict of the official code. Raises ValueError where it asks for what we don't
-        build."""
+        """Read the keyword dict of the official code. Raises ValueError for what is not built here."""
         s, q, t = config["seanet"], config["quantizer"], config["transformer"]
         _expect(s, n_residual_layers=1, causal=True, activation="ELU", norm="none", true_skip=True)
         _expect(t, causal=True, gating="none", norm="layer_norm", positional_embedding="rope")
@@ -125,8 +123,7 @@ class LMConfig:
 
     @classmethod
     def from_official(cls, config: dict) -> LMConfig:
-        """Read the keyword dict of the official code. Raises ValueError where it asks for what we don't
-        build."""
+        """Read the keyword dict of the official code. Raises ValueError for what is not built here."""
         c = config
         _expect(c, gating="silu", norm="rms_norm_f32", positional_embedding="rope", layer_scale=None,
                 depformer_pos_emb="none", depformer_weights_per_step=True, depformer_multi_linear=True)
@@ -155,9 +152,8 @@ class SamplingConfig:
         warm = all(isinstance(x, (int, float)) and 0 <= x < float("inf")
                    for x in (self.audio_temperature, self.text_temperature))
         if not warm or not all(isinstance(k, int) and k >= 1 for k in (self.audio_top_k, self.text_top_k)):
-            raise ValueError("sampling: temperatures must be numbers >= 0 and each top_k a whole number >= "
-                             "1, "
-                             f"got {asdict(self)}")
+            raise ValueError("sampling: temperatures must be numbers >= 0 and each top_k "
+                             f"a whole number >= 1, got {asdict(self)}")
 
     @classmethod
     def greedy(cls) -> SamplingConfig:

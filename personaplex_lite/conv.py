@@ -48,8 +48,7 @@ class CausalConv1d(nn.Module):
                          torch.zeros(batch, dtype=torch.bool, device=w.device))
 
     def forward(self, x: Tensor, state: ConvState | None = None, active: Tensor | None = None) -> Tensor:
-        """x : [b, c_in, n] -> [b, c_out, ceil(n / stride)]; with a state, n must be a multiple of the
-        stride."""
+        """x : [b, c_in, n] -> [b, c_out, ceil(n / stride)]; with a state, n is a multiple of the stride."""
         missing = -x.shape[-1] % self.stride
         if state is None:
             edge = x[..., :1].expand(-1, -1, self.memory)
@@ -91,5 +90,4 @@ class CausalConvTranspose1d(nn.Module):
             y[..., :self.memory] += state.tail
             state.tail.copy_(keep(active, y[..., n:], state.tail))
         y = y[..., :n]
-        # once per sample, so not inside the overlap
-        return y if self.bias is None else y + self.bias[:, None]
+        return y if self.bias is None else y + self.bias[:, None]     # once a sample, so after the overlap

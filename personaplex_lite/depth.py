@@ -1,5 +1,4 @@
-"""The depth transformer: one hidden vector and a text token become the codes of one frame, code book by code
-book.
+"""The depth transformer: a hidden vector and a text token become a frame's codes, codebook by codebook.
 
 What departs from the textbook: its "time" is the rows of a single frame, and every step has weights of its
 own (only the norms are shared), stacked here as [steps, out, in]. It has no position embedding, no final
@@ -16,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .config import LMConfig
+from .config import UNGIVEN, LMConfig
 from .transformer import RMSNorm
 
 
@@ -36,17 +35,15 @@ class DepthLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """All steps at once, teacher-forced: x [k, n, D], k may be fewer than the weights have."""
         k = len(x)
-        # [k, n, 3, h, e]
         qkv = torch.bmm(self.norm1(x), self.in_proj[:k].mT).unflatten(-1, (3, self.heads, -1))
-        q, key, v = qkv.permute(2, 1, 3, 0, 4).unbind(0)                                        # [n, h, k, e]
+        q, key, v = qkv.permute(2, 1, 3, 0, 4).unbind(0)      # [k, n, 3, h, e] -> three [n, h, k, e]
         y = F.scaled_dot_product_attention(q, key, v, is_causal=True)
         x = x + torch.bmm(y.permute(2, 0, 1, 3).flatten(2), self.out_proj[:k].mT)
         gate, value = torch.bmm(self.norm2(x), self.linear_in[:k].mT).chunk(2, -1)
         return x + torch.bmm(F.silu(gate) * value, self.linear_out[:k].mT)
 
     def step(self, x: Tensor, k: int, keys: Tensor, values: Tensor, first: int) -> Tensor:
-        """Step k alone: x [n, D]; keys, values [n, h, steps, e] of this frame, written here; sees
-        first..k."""
+        """Step k alone: x [n, D]; writes keys, values [n, h, steps, e] of this frame; sees first..k."""
         q, key, v = F.linear(self.norm1(x), self.in_proj[k]).unflatten(-1, (3, self.heads, -1)).unbind(1)
         keys[:, :, k], values[:, :, k] = key, v
         y = F.scaled_dot_product_attention(q[:, :, None], keys[:, :, first:k + 1], values[:, :, first:k + 1])
@@ -82,15 +79,15 @@ class Depth(nn.Module):
 
     def sample(self, hidden: Tensor, text: Tensor, forced: Tensor, draw: Callable[[int, Tensor], Tensor],
                steps: int | None = None, ring: str = "exact") -> Tensor:
-        """Draw one frame, step by step.
+        """Draw one frame, step by step; returns what was drawn, int64 [n, steps].
 
-        hidden [n, d]; text int64 [n]; forced int64 [n, steps]: the token that later steps are told (-2: the
-        drawn one); draw(step, logits [n, vocab] float32) -> int64 [n]. Returns what was drawn, int64 [n,
-        steps]. ring="official" hides step 0 from the very last step, as the official code's cache does."""
+        hidden [n, d]; text int64 [n]; forced int64 [n, steps]: what later steps are told (-2: the draw);
+        draw(step, logits float32 [n, audio_vocab]) -> int64 [n]. ring="official" hides step 0 from the very
+        last step, as the official code's cache does.
+        """
         steps = steps or self.steps
-        n, dim = len(hidden), self.inputs.shape[1]
-        cache = hidden.new_empty(len(self.layers), 2, n, self.layers[0].heads, steps,
-                                 dim // self.layers[0].heads)
+        n, dim, heads = len(hidden), self.inputs.shape[1], self.layers[0].heads
+        cache = hidden.new_empty(len(self.layers), 2, n, heads, steps, dim // heads)
         drawn, x = [], embed(self.text_embed, text)
         for k in range(steps):
             x = x + F.linear(hidden, self.inputs[k])
@@ -99,7 +96,7 @@ class Depth(nn.Module):
                 x = layer.step(x, k, *cache[i], first)
             drawn.append(draw(k, F.linear(x, self.heads[k]).float()))
             if k + 1 < steps:
-                told = torch.where(forced[:, k] == -2, drawn[-1], forced[:, k])
+                told = torch.where(forced[:, k] == UNGIVEN, drawn[-1], forced[:, k])
                 x = embed(self.audio_embed[k], told)
         return torch.stack(drawn, 1)
 

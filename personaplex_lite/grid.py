@@ -3,7 +3,8 @@
 What departs from the textbook: a frame is not a column. Acoustic codes are written one column to the right
 of their frame's text and semantic code, so that the model decides *what* before *how it sounds*. Reading a
 frame back means reading a slanted column. Everything that is known beforehand (the user, the prompt, forced
-tokens) is a cell already filled ("given"); the model fills the rest."""
+tokens) is a cell already filled ("given"); the model fills the rest.
+"""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -16,8 +17,7 @@ from .state import State, keep, slot
 
 
 def delay(frames: Tensor, config: LMConfig) -> Tensor:
-    """frames int64 [b, 17, t] -> grid [b, 17, 1 + t]: each row moved right by its delay, filled with its
-    start token; one column of start tokens in front."""
+    """frames int64 [b, 17, t] -> grid [b, 17, 1 + t]: rows moved right by 1 + delay, start tokens before."""
     b, rows, t = frames.shape
     grid = torch.tensor(config.initial, device=frames.device)[None, :, None].repeat(b, 1, 1 + t)
     for row, d in enumerate(config.delays):
@@ -26,8 +26,7 @@ def delay(frames: Tensor, config: LMConfig) -> Tensor:
 
 
 def undelay(columns: Tensor, config: LMConfig, fill: float) -> Tensor:
-    """The inverse, for anything laid out [b, rows, t, ...] by column (no front column); the end, which nobody
-    wrote, is `fill`."""
+    """The inverse, for anything laid out by columns 1..t [b, rows, t, ...]; the unwritten end is `fill`."""
     out = torch.full_like(columns, fill)
     for row in range(columns.shape[1]):
         d = config.delays[row]
@@ -84,8 +83,7 @@ class Grid:
         return torch.where(state.given[where], state.cells[where], UNGIVEN)
 
     def fill(self, state: GridState, t: Tensor, tokens: Tensor, active: Tensor | None = None) -> None:
-        """Write the model's tokens [b, 17] into the open cells of column t; forget what was given before
-        it."""
+        """Write the model's tokens [b, 17] into the open cells of column t; forget what t - 1 was given."""
         rows = len(self.delays)
         here, before = self._at(t[:, None].expand(-1, rows)), self._at((t[:, None] - 1).expand(-1, rows))
         state.given[before] = keep(active, torch.zeros_like(state.given[before]), state.given[before])
@@ -99,8 +97,7 @@ class Grid:
         return state.cells[self._at(t[:, None] - self.max_delay + self.delays)]
 
     def load(self, state: GridState, row: int, cells: Tensor) -> None:
-        """Replace the cells [1, 17, w] of one conversation, as a recorded voice asks; what is given stays
-        given."""
+        """Replace one conversation's cells, [1, 17, w], as a recorded voice asks; given ones stay given."""
         state.cells[row] = cells[0].to(state.cells)
 
     def _at(self, column: Tensor):

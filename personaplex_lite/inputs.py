@@ -18,8 +18,7 @@ def as_tensor(value, name: str) -> Tensor:
 
 
 def forced(config: LMConfig, rows: int, codec: bool, user, agent, text) -> tuple[Tensor, Tensor | None]:
-    """What one step was given -> tokens int64 [b, 17] with -2 where nothing was, and the user's sound
-    [b, 1, 1920] if that is how the user came. Raises ValueError."""
+    """What one step was given -> tokens int64 [b, 17], -2 where nothing was; sound [b, 1, 1920] or None."""
     tokens, sound = torch.full((rows, config.rows), UNGIVEN), None
     if user is not None and (user := as_tensor(user, "user")).is_floating_point():
         sound, user = _frame_of_sound(user, rows, codec), None
@@ -85,5 +84,5 @@ def check_voice(voice, config: LMConfig) -> None:
         raise ValueError(f"the voice {voice.name!r} was recorded with another model: embeddings "
                          f"{list(e.shape)}, this one needs [n, 1, 1, {d}]")
     if not e.isfinite().all() or c.min() < UNGIVEN or (c > torch.tensor(config.initial)[:, None]).any():
-        raise ValueError(f"the voice {voice.name!r} holds values that are not finite, or ids that this model "
-                         "does not have: get the file again")
+        raise ValueError(f"the voice {voice.name!r} holds values that are not finite, "
+                         "or ids that this model does not have: get the file again")

@@ -1,8 +1,7 @@
 """The language model: a column of 17 tokens in, a hidden vector and text logits out; depth.py does the codes.
 
-What departs from the textbook: one step reads 17 tokens at once (their embeddings are summed), and writes
-17. The text head speaks first (the "inner monologue"); the codes of the same frame are conditioned on its
-token.
+What departs from the textbook: one step reads 17 tokens (their embeddings are summed) and writes 17. The
+text head speaks first (the "inner monologue"); the codes of the same frame are conditioned on its token.
 
 Shapes: b conversations, t columns, d dims.
 """
@@ -43,10 +42,9 @@ class LM(nn.Module):
         return self.out_norm(self.temporal(self.embed(columns), start))
 
     def forward(self, grid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Teacher-forced over a delayed grid [b, 17, 1 + t] whose first column is all initial (`grid.delay`).
-
-        Returns hidden [b, t, d], text logits [b, t, V], audio logits [b, t, depth_steps, audio_vocab], each
-        for columns 1..t."""
+        """Teacher-forced over a delayed grid [b, 17, 1 + t] (`grid.delay`). Returns, for columns 1..t: hidden
+        [b, t, d], text logits [b, t, text_vocab], audio logits [b, t, depth_steps, audio_vocab].
+        """
         columns = grid.transpose(1, 2)
         h, then = self.hidden(columns[:, :-1]), columns[:, 1:]
         audio = self.depth(h.flatten(0, 1), then[..., 0].flatten(),
@@ -58,6 +56,6 @@ class LM(nn.Module):
 
     def step(self, x: Tensor, t: Tensor, state: KVState,
              active: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Live: x [b, d] (an embedded column), t int64 [b] -> hidden [b, d], text logits [b, V] float32."""
+        """Live: x [b, d] (an embedded column), t int64 [b] -> hidden [b, d], text logits float32 [b, V]."""
         h = self.out_norm(self.temporal(x[:, None], t, state, active))[:, 0]
         return h, self.text_head(h).float()

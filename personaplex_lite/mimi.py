@@ -2,10 +2,9 @@
 
 What departs from the textbook: it is causal all through, so it can run while one speaks. Convolutions bring
 sound to 25 steps a second, a transformer looks back over them, a strided convolution halves them to 12.5
-frames a second, and a split residual quantiser names each frame. Decoding mirrors it (Moshi paper, section
-3.3).
+frames a second, and a split residual quantiser names each frame. Decoding mirrors it (Moshi paper, 3.3).
 
-Shapes: b rows, n samples, s steps at 25 Hz, t frames at 12.5 Hz, q code books.
+Shapes: b rows, n samples, s steps at 25 Hz, t frames at 12.5 Hz, q codebooks.
 """
 from __future__ import annotations
 
@@ -132,15 +131,15 @@ class Mimi(nn.Module):
     def decode(self, codes: Tensor, state: MimiState | None = None, active: Tensor | None = None) -> Tensor:
         """Codes to sound: int64 [b, q, t] with 1 <= q <= 8 -> float32 [b, 1, 1920 · t].
 
-        Raises ValueError on another shape or an id outside the code books.
+        Raises ValueError on another shape or an id outside the codebooks.
         """
         codes = torch.as_tensor(codes)
         most, bins = self.config.codebooks, self.config.bins
-        if (codes.ndim != 3 or not 1 <= codes.shape[1] <= most or not codes.numel()
-                or codes.is_floating_point()):
-            raise ValueError(f"codes must be integers [b, 1..{most}, t], got {codes.dtype} "
-                             f"{list(codes.shape)}")
-        if codes.device.type == "cpu" and codes.numel() and (codes.min() < 0 or codes.max() >= bins):
+        fits = codes.ndim == 3 and 1 <= codes.shape[1] <= most and codes.numel()
+        if not fits or codes.is_floating_point():
+            raise ValueError(f"codes must be integers [b, 1..{most}, t], "
+                             f"got {codes.dtype} {list(codes.shape)}")
+        if codes.device.type == "cpu" and (codes.min() < 0 or codes.max() >= bins):
             raise ValueError(f"codes must lie in 0..{bins - 1}, got {int(codes.min())}..{int(codes.max())}")
         self._check_stream(state, len(codes), codes.shape[2])
         with torch.no_grad():
@@ -171,8 +170,7 @@ class Mimi(nn.Module):
         t = state.t if state else torch.zeros(x.shape[0], dtype=torch.int64, device=x.device)
         y = transformer(x.transpose(1, 2), t, state and state.transformer, active).transpose(1, 2)
         if state is not None:
-            # the one line where time advances
-            state.t.add_(x.shape[-1] if active is None else x.shape[-1] * active)
+            state.t.add_(x.shape[-1] if active is None else x.shape[-1] * active)   # here time advances
         return y
 
 

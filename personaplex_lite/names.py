@@ -1,9 +1,9 @@
-"""Our parameter names beside the official ones: the single rename table, used to read and to write
-checkpoints.
+"""Our parameter names beside the official ones: the one rename table, to read and to write checkpoints.
 
 What departs from the textbook: we stack what the official code keeps apart (16 embedding tables, one weight
 per depth step), so several official tensors fill parts of one of ours. The table is a bijection all the same:
-every official tensor has exactly one place, and every place exactly one tensor."""
+every official tensor has exactly one place, and every place exactly one tensor.
+"""
 from __future__ import annotations
 
 from math import prod
@@ -15,8 +15,7 @@ from .config import LMConfig, MimiConfig
 
 
 class Place(NamedTuple):
-    """Where an official tensor lives: a parameter or buffer of ours, which part of it, and its official
-    shape."""
+    """Where an official tensor lives: a parameter or buffer of ours, which part of it; its official shape."""
     name: str
     part: int | None
     shape: tuple[int, ...]
@@ -68,8 +67,8 @@ def mimi_names(config: MimiConfig) -> dict[str, Place]:
     table |= _conv(conv[0].format(0), "encoder.first", (width, 1, c.kernel))
     for i, ratio in enumerate(reversed(c.ratios)):
         table |= _block(f"encoder.model.{1 + 3 * i}.", f"encoder.stages.{2 * i}.", width, c)
-        table |= _conv(conv[0].format(3 + 3 * i), f"encoder.stages.{2 * i + 1}",
-                       (2 * width, width, 2 * ratio))
+        shape = (2 * width, width, 2 * ratio)
+        table |= _conv(conv[0].format(3 + 3 * i), f"encoder.stages.{2 * i + 1}", shape)
         width *= 2
     table |= _conv(conv[0].format(2 + 3 * n), "encoder.last", (d, width, c.last_kernel))
     table |= _conv("decoder.model.0.conv.conv", "decoder.first", (width, d, c.kernel))
@@ -117,10 +116,9 @@ def _block(theirs: str, ours: str, width: int, c: MimiConfig) -> dict[str, Place
 
 def _rvq(theirs: str, ours: str, books: int, c: MimiConfig) -> dict[str, Place]:
     outer, inner = f"quantizer.rvq_{theirs}.", f"rvq.{ours}."
-    table = {outer + "input_proj.weight": Place(inner + "input_proj.weight", None,
-                                                (c.codebook_dim, c.dim, 1)),
-             outer + "output_proj.weight": Place(inner + "output_proj.weight", None,
-                                                 (c.dim, c.codebook_dim, 1))}
+    shapes = {"input_proj.weight": (c.codebook_dim, c.dim, 1),
+              "output_proj.weight": (c.dim, c.codebook_dim, 1)}
+    table = {outer + name: Place(inner + name, None, shape) for name, shape in shapes.items()}
     for i in range(books):
         book, mine = f"{outer}vq.layers.{i}._codebook.", f"{inner}codebooks.{i}."
         table[book + "_initialized"] = Place(mine + "initialized", None, (1,))

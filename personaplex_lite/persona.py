@@ -37,16 +37,16 @@ class Voice:
     def __post_init__(self):
         parts = (self.codes,) if self.embeddings is None else (self.embeddings, self.cache)
         if not all(isinstance(part, Tensor) for part in parts):
-            raise ValueError(f"{self.name!r} is not a voice: it must hold `codes`, or `embeddings` and "
-                             "`cache`, as tensors")
+            raise ValueError(f"{self.name!r} is not a voice: it must hold `codes`, "
+                             "or `embeddings` and `cache`, as tensors")
 
     @classmethod
     def from_wav(cls, source, mimi, rate: int | None = None, name: str = "custom") -> Voice:
         """From any recording of somebody speaking, best 3 to 15 s; brought to -24 LUFS. Raises AudioError."""
         wav = audio.read(source, rate, "this voice sample")[:int(LONGEST_VOICE * audio.RATE)]
         if len(wav) < audio.RATE // 2:
-            raise audio.AudioError(f"this voice sample lasts {len(wav) / audio.RATE:.2f} s: give at "
-                                   "least half a second")
+            raise audio.AudioError(f"this voice sample lasts {len(wav) / audio.RATE:.2f} s: "
+                                   "give at least half a second")
         wav = torch.from_numpy(audio.normalise(wav.numpy()))
         return cls(codes=mimi.encode(wav)[0].cpu(), name=name)
 
@@ -73,10 +73,9 @@ class Voice:
 
 @dataclass(frozen=True)
 class Persona:
-    """voice: a name the checkpoint ships, a path (.wav, .pt, .safetensors), a Voice, or None for no sample.
-    role: what it is told about itself, plain text."""
-    voice: str | Path | Voice | None = None
-    role: str = ""
+    """Who the agent is to be; by default nobody: no voice, no role."""
+    voice: str | Path | Voice | None = None   # a name the checkpoint ships, a path (.wav, .pt, .safetensors)
+    role: str = ""                            # what it is told about itself, plain text
 
 
 @dataclass(frozen=True)
@@ -91,8 +90,7 @@ class Prompt:
 
 
 def build(voice: Voice | None, role: str, config: LMConfig, text: Text | None) -> Prompt:
-    """Lay out the hybrid prompt. Raises ValueError if it cannot fit the model's memory, or the voice is
-    another model's."""
+    """Lay out the hybrid prompt. Raises ValueError if it is too long, or the voice another model's."""
     if voice is not None:
         inputs.check_voice(voice, config)
     if voice is None:

@@ -95,8 +95,7 @@ class Reply:
         return audio.write(path, self._stereo() if both else self.pcm)
 
     def plot(self, path=None):
-        """Both voices over time with the agent's words, and the grid below; saved as a picture if `path` is
-        given."""
+        """Both voices over time with the agent's words, above the grid; `path`: where to save the picture."""
         import matplotlib.pyplot as plt
 
         from . import viz

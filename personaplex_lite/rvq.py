@@ -1,10 +1,10 @@
-"""Residual vector quantisation: a vector becomes a short list of code-book entries.
+"""Residual vector quantisation: a vector becomes a short list of codebook entries.
 
 What departs from the textbook: two quantisers stand side by side on the *same* latent. The first has one
-code book (semantic: what is said), the other seven (acoustic: how it sounds); the second does not see the
+codebook (semantic: what is said), the other seven (acoustic: how it sounds); the second does not see the
 first's residual. Entries are stored as running sums and counts, as training keeps them.
 
-Shapes: b rows, t frames, q code books, d entry dims.
+Shapes: b rows, t frames, q codebooks, d entry dims.
 """
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Codebook(nn.Module):
 
 
 class ResidualQuantizer(nn.Module):
-    """Project down, then let each code book describe what the ones before it left over."""
+    """Project down, then let each codebook describe what the ones before it left over."""
 
     def __init__(self, config: MimiConfig, codebooks: int):
         super().__init__()
@@ -51,7 +51,7 @@ class ResidualQuantizer(nn.Module):
         self.codebooks = nn.ModuleList(Codebook(config.bins, config.codebook_dim) for _ in range(codebooks))
 
     def encode(self, latent: Tensor, use: int) -> Tensor:
-        """latent [b, t, dim] -> codes [b, use, t] by the first `use` code books."""
+        """latent [b, t, dim] -> codes [b, use, t] by the first `use` codebooks."""
         rest, codes = self.input_proj(latent), []
         for book in self.codebooks[:use]:
             codes.append(book.encode(rest))
@@ -64,7 +64,7 @@ class ResidualQuantizer(nn.Module):
 
 
 class SplitRVQ(nn.Module):
-    """One semantic code book beside seven acoustic ones (Moshi paper, section 3.3.3)."""
+    """One semantic codebook beside seven acoustic ones (Moshi paper, section 3.3.3)."""
 
     def __init__(self, config: MimiConfig):
         super().__init__()

@@ -3,7 +3,8 @@
 What departs from the textbook: no generator object. The noise for one candidate token is a hash of (seed,
 step, row, token), so a conversation draws the same tokens alone or in a batch, on any device, after a save
 and restore, and nothing waits for the device. The draw itself is the official one: the largest p / Exp(1)
-among the top k."""
+among the top k.
+"""
 from __future__ import annotations
 
 import torch
@@ -18,11 +19,9 @@ def exponential(seed: Tensor, t: Tensor, row: int, ids: Tensor) -> Tensor:
     """Exp(1) noise float32 [b, n] for candidates ids [b, n] of a row, at steps t [b], with seeds seed [b]."""
     candidate = ids + (row << 32)
     x = (seed * _MULTIPLIERS[0] + t * _MULTIPLIERS[1])[:, None] + candidate * _MULTIPLIERS[2]
-    # splitmix64's mixer
-    for shift, factor in ((30, -4658895280553007687), (27, -7723592293110705685), (31, 1)):
+    for shift, factor in ((30, -4658895280553007687), (27, -7723592293110705685), (31, 1)):   # splitmix64
         x = (x ^ ((x >> shift) & ((1 << (64 - shift)) - 1))) * factor
-    # 23 bits: float32 then never rounds up to 1
-    return -torch.log((((x >> 41) & 0x7FFFFF) + 0.5) / (1 << 23))
+    return -torch.log((((x >> 41) & 0x7FFFFF) + 0.5) / (1 << 23))     # 23 bits: never rounded up to 1
 
 
 def sample(logits: Tensor, temperature: float, top_k: int, seed: Tensor, t: Tensor, row: int) -> Tensor:
@@ -43,5 +42,5 @@ class Dice:
     def __call__(self, k: int, logits: Tensor) -> Tensor:
         if self.keep:
             self.logits.append(logits)
-        return sample(logits, self.sampling.audio_temperature, self.sampling.audio_top_k, self.seed, self.t,
-                      1 + k)
+        s = self.sampling
+        return sample(logits, s.audio_temperature, s.audio_top_k, self.seed, self.t, 1 + k)

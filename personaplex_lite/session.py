@@ -2,8 +2,7 @@
 
 What departs from the textbook: there is no prefill and no turn. Prompt, listening and speaking are the same
 step, taken every 80 ms; what is known goes into the grid first ("forced"), the model fills what is left. The
-first two steps of a conversation return nothing: one fills the start tokens, one waits for the acoustic
-delay.
+very first two steps give no frame: one fills the start tokens, one waits for the acoustic delay.
 
 Shapes: b conversations (rows); K depth steps.
 """
@@ -78,7 +77,7 @@ class Session:
 
         user : sound float [1920] (or [b, 1920]), or codes int64 [8] ([b, 8]). None: the model imagines it.
         agent : codes int64 [8] ([b, 8]). text : a token id (or [b]). active : bool [b], rows that move on.
-        Returns the frame that became complete, or None at the first two steps of every conversation.
+        Returns the frame that became complete, or None at the very first two steps, a prompt's included.
         Raises ValueError on a wrong shape, type or id, before anything has changed.
         """
         began, mimi, device = time.perf_counter(), self.agent.mimi, self.agent.device
@@ -144,7 +143,8 @@ class Session:
 
     def read(self, built: Sequence[prompts.Prompt], progress: bool = True) -> None:
         """Read each row's prompt, forced frame by frame, then start its ears anew. Rows with a shorter prompt
-        wait for the others; those with an empty one are left as they are."""
+        wait for the others; those with an empty one are left as they are.
+        """
         from tqdm import tqdm
         longest = max(len(p) for p in built)
         for i in tqdm(range(longest), desc="reading the persona", disable=not progress or longest < 20,
@@ -177,28 +177,33 @@ class Session:
         """Let the model hear a sound, 80 ms at a time, and give each frame of its answer as it is made.
 
         source : what `audio.read` takes. After it ends the user is silent until the agent has said nothing
-        for a second, at most `wait` seconds. Raises AudioError before the conversation has moved."""
-        sound, quiet = audio.frames(audio.read(source, rate, "the user's sound")), 0
-        if self.agent.mimi is None or self.rows != 1:
-            raise ValueError("stream and run need a codec and a single conversation; use step for a batch")
-        for piece in sound:
-            if frame := self.step(piece):
-                yield frame
-        silence = torch.zeros(audio.FRAME)
-        for _ in range(int(wait / 0.08)):
-            if quiet >= 12:
-                return
-            if frame := self.step(silence):
-                quiet = quiet + 1 if int(frame.codes[0]) == self.config.pad else 0
-                yield frame
+        for two seconds, at most `wait` seconds. Raises AudioError before the conversation has moved.
+        """
+        return self._listen(self._read_sound(source, rate), wait)
 
     def run(self, source, rate: int | None = None, wait: float = 8.0, progress: bool = True) -> Reply:
         """`stream` to the end -> Reply."""
         from tqdm import tqdm
-        sound = audio.read(source, rate, "the user's sound")
-        bar = tqdm(self.stream(sound, wait=wait), desc="talking", unit=" frames", disable=not progress,
-                   leave=False)
+        sound = self._read_sound(source, rate)
+        bar = tqdm(self._listen(sound, wait), desc="talking", unit="frame", disable=not progress, leave=False)
         return Reply(list(bar), sound, self.agent.text, self.config)
+
+    def _read_sound(self, source, rate: int | None) -> Tensor:
+        if self.agent.mimi is None or self.rows != 1:
+            raise ValueError("stream and run need a codec and a single conversation; use step for a batch")
+        return audio.read(source, rate, "the user's sound")
+
+    def _listen(self, sound: Tensor, wait: float) -> Iterator[Frame]:
+        for piece in audio.frames(sound):
+            if frame := self.step(piece):
+                yield frame
+        quiet, silence = 0, torch.zeros(audio.FRAME)
+        for _ in range(int(wait / 0.08)):
+            if quiet >= 25:
+                return
+            if frame := self.step(silence):
+                quiet = quiet + 1 if int(frame.codes[0]) == self.config.pad else 0
+                yield frame
 
     def save(self) -> Moment:
         """This moment, to come back to."""

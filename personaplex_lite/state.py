@@ -17,15 +17,13 @@ from torch import Tensor
 
 
 def slot(empty: float = 0, row_dim: int = 0):
-    """A tensor field: what it holds when nothing has happened yet, and which dimension counts
-    conversations."""
+    """A tensor field: what it holds before anything has happened; which dimension counts conversations."""
     return field(metadata={"empty": empty, "row_dim": row_dim})
 
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """Base of all states: a tree of named tensors. Subclasses are frozen dataclasses of `slot` fields,
-    other states, tuples of states, and constants."""
+    """A tree of named tensors: frozen dataclasses of `slot`s, other states, tuples of states, constants."""
 
     def slots(self, prefix: str = "") -> Iterator[tuple[str, Tensor, dict]]:
         for f in fields(self):
@@ -62,7 +60,7 @@ class State:
 
     @torch.no_grad()
     def reset(self, rows: Tensor | None = None) -> None:
-        """Back to the beginning, for all conversations or those where `rows` [B] bool is true."""
+        """Back to the beginning, for all conversations or those where `rows` bool [b] is true."""
         for _, tensor, meta in self.slots():
             if rows is None:
                 tensor.fill_(meta["empty"])
@@ -73,7 +71,7 @@ class State:
 
 
 def keep(active: Tensor | None, new: Tensor, old: Tensor) -> Tensor:
-    """`new` for rows that are active [B], `old` for those that pause."""
+    """`new` for rows that are active [b], `old` for those that pause."""
     if active is None:
         return new
     return torch.where(active.view(-1, *[1] * (new.ndim - 1)), new, old)

@@ -2,7 +2,8 @@
 
 What departs from the textbook: text runs on the clock. A word's pieces stand in the frames where it is
 spoken, PAD fills the frames in between, EPAD ("end of padding") announces the next word. So the time of a
-word is its column."""
+word is its column.
+"""
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -39,8 +40,7 @@ class Text:
         return self.pieces.encode(text)
 
     def role(self, text: str) -> list[int]:
-        """The role prompt's tokens: `<system> … <system>` (PersonaPlex model card); nothing for an empty
-        text."""
+        """The role prompt's tokens, `<system> … <system>` (PersonaPlex model card); none for no text."""
         text = " ".join(text.split())
         return self.encode(f"<system> {text} <system>") if text else []
 

@@ -156,8 +156,7 @@ class Transformer(nn.Module):
     def visible(self, query: Tensor, key: Tensor, official: bool) -> Tensor:
         """Mask [b, 1, n, c]: key steps at or before the query's own, and no older than the context."""
         q, k = query[:, :, None], key[:, None, :]
-        # official: counted from the chunk's end, one short
-        floor = query[:, -1:, None] + 1 if official else q
+        floor = query[:, -1:, None] + 1 if official else q      # official: from the chunk's end, one short
         return ((k >= 0) & (k <= q) & (k > floor - self.config.context))[:, None]
 
     def forward(self, x: Tensor, t: Tensor, state: KVState | None = None,

@@ -45,7 +45,7 @@ def put_words(ax, words, bottom: float, lane_height: float, lanes: int = 4) -> f
 
 
 def colours(tokens: np.ndarray, colour: str, quiet: np.ndarray) -> np.ndarray:
-    """[rows, T] ids → [rows, T, 4]: a shade for each id and row; quiet cells pale, unset ones clear."""
+    """[rows, T] ids -> [rows, T, 4]: a shade for each id and row; quiet cells pale, unset ones clear."""
     from matplotlib.colors import LinearSegmentedColormap
     row = np.arange(len(tokens))[:, None]
     rgba = LinearSegmentedColormap.from_list("", SHADES[colour])((tokens * 0.6180339887 + row * 0.37) % 1)

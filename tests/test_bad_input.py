@@ -18,8 +18,6 @@ from personaplex_lite.persona import Voice
 
 CODES = torch.zeros(8, dtype=torch.int64)
 NAN = torch.zeros(1920).index_fill(0, torch.tensor([7]), float("nan"))
-
-
 NOISE = torch.randn(4, 1920, generator=torch.Generator().manual_seed(1)) * 0.1
 
 
@@ -35,7 +33,8 @@ def undisturbed(tiny_agent):
 @pytest.fixture
 def refused(undisturbed):
     """refused(bad, words, error): bad(session) in the middle of a conversation raises one sentence with these
-    words (a regular expression), and the frames after it are what they would have been, to the last bit."""
+    words (a regular expression), and the frames after it are what they would have been, to the last bit.
+    """
     def check(bad, words, error=ValueError):
         session, moment, expected = undisturbed
         session.restore(moment)
@@ -65,8 +64,8 @@ def tone(rate=24_000, seconds=1.0, level=0.1, hz=997):
     (np.full(5000, np.nan, np.float32), "NaN or infinite"), (np.array([0.1, np.inf]), "NaN or infinite"),
     (np.zeros((2, 2, 100)), r"shape \[2, 2, 100\].*channels"), (np.float32(0.5), "shape"), (None, "shape"),
     (np.zeros(100, bool), "float samples"), (["hello"], "float samples"),
-    (np.zeros(9, complex), "float samples"),
-    (tone() * 3e5, r"peaks at 30000.*\[-1, 1\].*32768")], ids=range(11))
+    (np.zeros(9, complex), "float samples"), (tone() * 3e5, r"peaks at 30000.*\[-1, 1\].*32768"),
+], ids=range(11))
 def test_arrays_that_are_no_sound(refused, source, words):
     refused(stream(source), words, audio.AudioError)
 
@@ -80,8 +79,8 @@ def test_files_that_are_no_sound(refused, tmp_path):
     whole = tmp_path / "whole.wav"
     soundfile.write(whole, tone(), 24_000)
     bad = {"empty.wav": b"", "text.wav": b"this is no sound at all, honestly",
-           "cut.wav": whole.read_bytes()[:30],
-           "text.mp3": b"neither is this", "cut.flac": b"fLaC" + bytes(20), "raw.raw": bytes(100)}
+           "cut.wav": whole.read_bytes()[:30], "text.mp3": b"neither is this",
+           "cut.flac": b"fLaC" + bytes(20), "raw.raw": bytes(100)}
     for name, content in bad.items():
         (tmp_path / name).write_bytes(content)
         refused(stream(tmp_path / name), rf"{name} (is not a sound file|is empty)", audio.AudioError)
@@ -160,21 +159,19 @@ def test_loudness():
 
 @pytest.mark.parametrize("given, words", [
     ({"user": torch.zeros(1919)}, r"1920 finite samples.*\[1919\]"),
-    ({"user": torch.zeros(2, 1920)}, "1920 finite"),
-    ({"user": torch.zeros(0)}, "1920 finite"), ({"user": NAN}, "1920 finite"),
-    ({"user": NAN.numpy()}, "1920 finite"),
+    ({"user": torch.zeros(2, 1920)}, "1920 finite"), ({"user": torch.zeros(0)}, "1920 finite"),
+    ({"user": NAN}, "1920 finite"), ({"user": NAN.numpy()}, "1920 finite"),
     ({"user": NAN + float("inf")}, "finite"),
     ({"user": torch.zeros(1920, dtype=torch.int16)}, r"user: codes.*\[8\]"),
     ({"user": "question.wav"}, "user: give numbers, got str"), ({"user": [None]}, "user: give numbers"),
-    ({"user": CODES[:7]}, r"codes must be \[8\].*\[7\]"),
-    ({"user": torch.zeros(2, 8).long()}, "codes must be"),
-    ({"user": CODES[:0]}, "codes must be"), ({"user": CODES + 32}, r"user: codes must lie in 0..31, got 32"),
-    ({"user": CODES - 1}, "0..31, got -1"), ({"agent": CODES + 99}, "agent: codes must lie in 0..31"),
+    ({"user": CODES[:7]}, r"codes must be \[8\].*\[7\]"), ({"user": CODES[:0]}, "codes must be"),
+    ({"user": torch.zeros(2, 8).long()}, "codes must be"), ({"user": CODES - 1}, "0..31, got -1"),
+    ({"user": CODES + 32}, r"user: codes must lie in 0..31, got 32"),
+    ({"agent": CODES + 99}, "agent: codes must lie in 0..31"),
     ({"agent": torch.zeros(8)}, "agent: codes must be integers"),
-    ({"agent": CODES.bool()}, "must be integers"),
-    ({"agent": torch.zeros(1920)}, "agent: codes"), ({"text": 10 ** 6}, "text: a token id in 0..119"),
-    ({"text": -1}, "token id"), ({"text": 0.5}, "token id"), ({"text": [1, 2]}, "token id"),
-    ({"text": "hi"}, "text: give"),
+    ({"agent": CODES.bool()}, "must be integers"), ({"agent": torch.zeros(1920)}, "agent: codes"),
+    ({"text": 10 ** 6}, "text: a token id in 0..119"), ({"text": -1}, "token id"),
+    ({"text": 0.5}, "token id"), ({"text": [1, 2]}, "token id"), ({"text": "hi"}, "text: give"),
     ({"active": torch.tensor([True, False])}, r"active: bool \[1\]"),
     ({"active": torch.ones(1)}, r"active: bool \[1\]"),
 ], ids=range(25))
@@ -183,8 +180,7 @@ def test_steps_that_cannot_be(refused, given, words):
 
 
 def test_sound_in_any_usual_form(tiny_agent):
-    sound = NOISE[0]
-    first = None
+    sound, first = NOISE[0], None
     for same in (sound, sound[None], sound.numpy(), sound.double(), sound.tolist(), sound[None, None]):
         session = tiny_agent.chat(seed=3)
         frames = [session.step(same) for _ in range(4)]
@@ -209,9 +205,8 @@ def test_a_batch_wants_a_frame_for_each(tiny_agent):
 
 @pytest.mark.parametrize("codes, words", [
     (torch.zeros(8, 3).long(), r"codes must be integers \[b, 1..8, t\].*\[8, 3\]"),
-    (torch.zeros(1, 9, 3).long(), "1..8"),
-    (torch.zeros(1, 8, 3), "must be integers"), (torch.zeros(1, 0, 3).long(), "1..8"),
-    (torch.zeros(1, 8, 0).long(), "1..8"),
+    (torch.zeros(1, 9, 3).long(), "1..8"), (torch.zeros(1, 8, 3), "must be integers"),
+    (torch.zeros(1, 0, 3).long(), "1..8"), (torch.zeros(1, 8, 0).long(), "1..8"),
     (torch.full((1, 8, 3), 32), "0..31, got 32..32"), (torch.full((1, 8, 3), -1), "0..31, got -1")],
     ids=range(7))
 def test_codes_that_cannot_be_decoded(refused, codes, words):
@@ -221,8 +216,8 @@ def test_codes_that_cannot_be_decoded(refused, codes, words):
 
 @pytest.mark.parametrize("wav, words", [
     (torch.zeros(2, 100), r"sound must be float \[n\].*\[2, 100\]"),
-    (torch.zeros(1, 2, 1920), "sound must be float"),
-    (torch.zeros(0), "n > 0"), (torch.zeros(1920).int(), "must be float"), (NAN, "NaN or infinite")],
+    (torch.zeros(1, 2, 1920), "sound must be float"), (torch.zeros(0), "n > 0"),
+    (torch.zeros(1920).int(), "must be float"), (NAN, "NaN or infinite")],
     ids=range(5))
 def test_sound_that_cannot_be_encoded(refused, wav, words):
     refused(lambda session: session.agent.mimi.encode(wav), words)

@@ -153,10 +153,9 @@ def test_load_a_folder(tiny_agent, files):
     assert list(agent.voices) == ["anna"]
 
 
-@pytest.mark.parametrize("config",
-                         ["", "[]", "{}", '{"lm": 3, "mimi": {}}', '{"lm": {"dim": 3}, "mimi": {}}'])
-def test_load_refuses_a_broken_config(tiny_agent, files, config):
-    (folder(tiny_agent, files) / "config.json").write_text(config)
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"lm": 3, "mimi": {}}', '{"lm": {"dim": 3}, "mimi": {}}'])
+def test_load_refuses_a_broken_config(tiny_agent, files, text):
+    (folder(tiny_agent, files) / "config.json").write_text(text)
     with pytest.raises(CheckpointError, match="not a config of this project"):
         pp.load(files)
 

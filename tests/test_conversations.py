@@ -1,6 +1,7 @@
 """Whole conversations: alone or in a batch, saved, restored, forked, paused, seeded, and for a long time."""
 
 import gc
+from dataclasses import replace
 
 import pytest
 import torch
@@ -25,10 +26,12 @@ def talk(session, sounds, **options):
 def equal(one, two, start=0):
     """The same frames, to the last bit."""
     one, two = one[start:], two[start:]
-    return len(one) == len(two) and all(
-        (a is None and b is None) or (torch.equal(a.codes, b.codes) and torch.equal(a.pcm, b.pcm)
-                                      and a.t == b.t)
-        for a, b in zip(one, two))
+
+    def same(a, b):
+        if a is None or b is None:
+            return a is b
+        return torch.equal(a.codes, b.codes) and torch.equal(a.pcm, b.pcm) and a.t == b.t
+    return len(one) == len(two) and all(map(same, one, two))
 
 
 def test_first_frames(tiny_agent, sounds):
@@ -74,11 +77,12 @@ def test_batch_equals_its_rows(tiny_agent, sounds):
 
 def test_batch_equals_its_rows_when_users_are_imagined(tiny_agent):
     """A row that paused after a step without a user still owes that user's delayed codes, and what was given
-    while it paused is not for it."""
+    while it paused is not for it.
+    """
     codes = torch.randint(0, 32, (35, 2, 8))
     batch = tiny_agent.chat([pp.Persona()] * 2, seed=[1, 2])
     alone = [chat(tiny_agent, pp.Persona(), i) for i in (1, 2)]
-    # a user or not, and which rows move
+    # is there a user; does the first row move, does the second
     turns = [(0, 1, 1), (1, 1, 1), (0, 1, 0), (1, 0, 1), (0, 1, 1), (1, 0, 1), (1, 1, 1)]
     for step in range(35):
         user, *active = turns[step % 7]
@@ -231,7 +235,6 @@ def test_run_and_stream_agree(tiny_agent, sounds):
 
 def test_eight_depth_steps_need_a_user(tiny_agent, sounds):
     """Moshiko's shape: it talks, but cannot imagine who it talks to."""
-    from dataclasses import replace
     config = tiny_agent.lm.config
     config = replace(config, depth_steps=8, depth=replace(config.depth, context=8))
     session = chat(replace(tiny_agent, lm=LM(config).eval().requires_grad_(False)))

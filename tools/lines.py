@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "personaplex_lite"
-# The design's "config … session", in its order; checkpoint and audio come after it there.
+# What a conversation is made of, in reading order; checkpoint, audio and the rest do not count as core.
 CORE = "config state conv transformer rvq mimi lm depth grid sampling text persona session".split()
 FILE, FUNCTION, COLUMNS, CORE_LINES, PACKAGE_LINES = 300, 40, 110, 1600, 4000
 

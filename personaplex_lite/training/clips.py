@@ -1,6 +1,6 @@
 """The sentences of the little world, spoken and kept: the store that the codec and the dialogues draw from.
 
-    personaplex-lite train data --out runs/clips --split train --agent 6000 --user 4500
+    personaplex-lite train data --out runs/clips --split train
 
 A folder holds shards of some 400 clips, each a fair sample of the whole:
 

@@ -1,10 +1,10 @@
 """Training the small Mimi from scratch.
 
 What departs from the textbook: no adversary and no giant data. What made it work on one core
-(docs/training-log.md): small batches and many steps; no quantiser for the first steps, then code books from
+(docs/training-log.md): small batches and many steps; no quantiser for the first steps, then codebooks from
 k-means; a helper head that reads mel frames off the decoder's transformer, thrown away afterwards; and
-phoneme classes distilled into the semantic code book, so that "what is said" is what the language model has
-to learn."""
+phoneme classes distilled into the semantic codebook: the language model has to learn "what is said".
+"""
 from __future__ import annotations
 
 import json
@@ -28,7 +28,7 @@ LABEL_HOP = 480                                             # samples per phonem
 
 
 def lite_mimi() -> MimiConfig:
-    """3.5 M parameters: 8 code books of 256."""
+    """3.5 M parameters: 8 codebooks of 256."""
     return MimiConfig(dim=160, filters=16, bins=256, codebook_dim=64, codebooks_stored=8,
                       transformer=TransformerConfig(160, 2, 4, 640, 50, "mimi", layer_scale=0.1))
 
@@ -54,8 +54,7 @@ class Clips:
         for i in range(size):
             clip = rng.integers(len(self.pcm))
             pcm, phones = self.pcm[clip], self.phones[clip]
-            # a piece may begin in silence
-            at = LABEL_HOP * rng.integers(-10, max(1, len(pcm) // LABEL_HOP - 20))
+            at = LABEL_HOP * rng.integers(-10, max(1, len(pcm) // LABEL_HOP - 20))    # < 0: silence first
             skip, at = max(0, -at), max(0, at)
             piece = pcm[at:at + samples - skip] / 32768
             wav[i, skip:skip + len(piece)] = piece * 10 ** rng.uniform(-0.4, 0.3)
@@ -113,7 +112,7 @@ class Helpers(nn.Module):
 
 @torch.no_grad()
 def learn_book(book, x: Tensor, decay: float = 0.998) -> None:
-    """Move a code book towards the vectors x [n, d] that it was given; restart entries nobody uses."""
+    """Move a codebook towards the vectors x [n, d] that it was given; restart entries nobody uses."""
     ids = book.encode(x)
     hot = F.one_hot(ids, len(book.cluster_usage)).to(x.dtype)
     book.cluster_usage.lerp_(hot.sum(0), 1 - decay)
@@ -164,7 +163,7 @@ def quantise(rvq, latent: Tensor, mode: str) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def start_books(model: Mimi, clips: Clips) -> None:
-    """Every code book from k-means on what the ones before it leave over."""
+    """Every codebook from k-means on what the ones before it leave over."""
     with torch.no_grad():
         pieces = (clips.batch(16, 23_040, 10**6 + i)[0] for i in range(100))
         latents = torch.cat([model.latent(x.to(model.downsample.weight.device)) for x in pieces])
@@ -234,7 +233,7 @@ def train(data, out, steps: int = 15_000, seed: int = 0, batch: int = 2, frames:
 
 @torch.no_grad()
 def export(model: Mimi, mean: Average, folder: Path) -> None:
-    """Write the averaged weights, code books as plain entries, rounded to bf16 as they will ship."""
+    """Write the averaged weights, codebooks as plain entries, rounded to bf16 as they will ship."""
     model = mean.applied(model)
     for book in (*model.rvq.semantic.codebooks, *model.rvq.acoustic.codebooks):
         book.embedding_sum.copy_(book.entries.clone())

@@ -1,8 +1,8 @@
-"""What both trainings share: folders one can resume from, learning-rate curve, averaged weights, several
-processes.
+"""What both trainings share: folders to resume from, learning rate, averaged weights, several processes.
 
 `torchrun --nproc-per-node N -m personaplex_lite train …` starts N processes; each draws its own batches (the
-rank is in the seed) and gradients are averaged before every update."""
+rank is in the seed) and gradients are averaged before every update.
+"""
 from __future__ import annotations
 
 import ctypes
@@ -82,8 +82,8 @@ class Average:
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         params = dict(model.named_parameters())
-        torch._foreach_lerp_(list(self.mean.values()), [params[n].detach() for n in self.mean],
-                             1 - self.decay)
+        new = [params[n].detach() for n in self.mean]
+        torch._foreach_lerp_(list(self.mean.values()), new, 1 - self.decay)
 
     def state_dict(self) -> dict[str, Tensor]:
         return self.mean

@@ -5,7 +5,7 @@ silence around it; a dialogue lays those codes into the two audio rows of a grid
 prompt before it and the words in the text row. So a few hours of speech give an unlimited number of
 conversations.
 
-Shapes: q code books, t frames.
+Shapes: q codebooks, t frames.
 """
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ RATE = 24_000
 LEAD, TAIL = 5, 4                       # frames of silence encoded before and after each clip
 NOISES = (0.0, 3e-4, 2e-3)              # standard deviation of the user's background, one per dialogue
 TEXT_LEADS = 2                          # frames by which a word's text comes before its sound
-ASKED = {"price": 8, "open": 2, "close": 2, "name": 2, "company": 2, "unknown": 3, "thanks": 0.5, "bye": 0.5,
-         "greeting": 0.7}               # how often users want what
+ASKED = {"price": 8, "open": 2, "close": 2, "name": 2, "company": 2, "unknown": 3,
+         "thanks": 0.5, "bye": 0.5, "greeting": 0.7}            # how often users want what
 
 
 def encode_clips(folder, mimi, out, shards=None, seed: int = 0) -> None:
@@ -60,8 +60,7 @@ def encode_clips(folder, mimi, out, shards=None, seed: int = 0) -> None:
 
 
 def _place(row: np.ndarray, record: dict, pcm: np.ndarray, size: int, rng) -> None:
-    """Put a clip into its row of sound; `record` learns where it begins ("at", seconds) and its noise
-    class."""
+    """Put a clip into its row of sound; `record` learns where it begins ("at", seconds) and its noise."""
     at = 0 if record["side"] == "voice" else LEAD * size + int(rng.integers(size))
     gain = 10 ** (rng.uniform(-12, 6) / 20) if record["side"] == "user" else 1.0
     record["at"], record["noise"] = at / RATE, 0
@@ -72,8 +71,7 @@ def _place(row: np.ndarray, record: dict, pcm: np.ndarray, size: int, rng) -> No
 
 
 def encode_backgrounds(mimi, out, seconds: int = 60) -> dict:
-    """Codes of digital silence, of a 440 Hz sine (the checkpoint's two constants) and of each background
-    noise."""
+    """Write rooms.npz, the codes of each background; return those of digital silence and a 440 Hz sine."""
     rng = np.random.default_rng(0)
     n = int(seconds * 12.5) * mimi.config.frame_size
     rooms = [torch.from_numpy(rng.standard_normal(n).astype(np.float32) * s) for s in NOISES]
@@ -92,11 +90,12 @@ class Clip:
 
     @property
     def first(self) -> float:
-        """Frame in the clip where its sound begins, and where it ends."""
+        """Where its sound begins, in frames of the clip."""
         return self.at / FRAME
 
     @property
     def last(self) -> float:
+        """Where its sound ends."""
         return (self.at + self.record["seconds"]) / FRAME
 
 
@@ -148,8 +147,7 @@ class Dialogue:
         self.loss[self.t:] = True
 
     def room(self, codes: np.ndarray, rng: Random) -> None:
-        """The user's background from the end of the prompt on: the start of a stream, then any stretch of
-        it."""
+        """The user's background after the prompt: the start of a stream, then any stretch of it."""
         n, skip = self.frames.shape[1] - self.t, rng.randrange(20, codes.shape[1] // 4)
         order = [*range(8), *range(skip, skip + max(0, n - 8))][:n]
         self.frames[self.config.user, self.t:] = codes[:, order]
@@ -194,8 +192,7 @@ class Dialogues:
         lib, talk = self.library, Dialogue(self.config, self.text, total)
         voice, noise = rng.choice(sorted(lib.voices)), rng.choice([0, 0, 1, 2])
         hello = rng.choice(lib.greetings[voice])
-        facts = world.make_facts(rng, self.split)
-        facts = self._named(facts, hello, rng)
+        facts = self._named(world.make_facts(rng, self.split), hello, rng)
         sample = rng.choice(lib.voices[voice]).codes
         talk.prompt(sample[:, 1:rng.randrange(14, 26)], self.text.role(world.role_text(facts, rng)))
         talk.room(lib.rooms[noise], rng)
@@ -227,18 +224,20 @@ class Dialogues:
         if not asked or not answers:
             return start - 5
         end = talk.place(self.config.user, rng.choice(asked), start)
-        return talk.place(self.config.agent, rng.choice(answers), int(end) + rng.randrange(2, 5))
+        # Text leads sound by two frames and EPAD leads text: any sooner and the end would have to be guessed.
+        thinks = rng.randrange(9, 20) if rng.random() < 0.1 else rng.randrange(5, 9)
+        return talk.place(self.config.agent, rng.choice(answers), int(end) + thinks)
 
 
 DRILLED = ["price", "price", "price", "name", "company", "greeting", "open", "close"]
 
 
 def text_only(rng: Random, text: Text, split: str, total: int) -> tuple[np.ndarray, np.ndarray]:
-    """A role, then questions and answers as plain text -> tokens int64 [total], weight of each float32
-    [total].
+    """A role, then questions and answers as text -> tokens int64 [total], their weights float32 [total].
 
     Six in ten are drills: answers without questions, with any word in the place of a fact, so that nothing
-    but copying from the role helps. Facts weigh 4, the other words of an answer 1, all else 0."""
+    but copying from the role helps. Facts weigh 4, the other words of an answer 1, all else 0.
+    """
     drill = rng.random() < 0.6
     facts = _any_facts(rng) if drill else world.make_facts(rng, split)
     known = {w for v in (facts.name, facts.company, facts.opens, facts.closes, *facts.prices.values())

@@ -6,7 +6,8 @@ batches teach the model to copy facts out of its role before it can hear; a help
 the *user* says, five frames late, teaches it to hear. Both are gone in the shipped model.
 
 The loss follows the PersonaPlex paper (prompt masked out, padding and acoustic codes weigh less), with the
-weights that keep a small model's answers on time."""
+weights that keep a small model's answers on time.
+"""
 from __future__ import annotations
 
 import json
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .. import checkpoint
-from ..config import LMConfig, TransformerConfig, to_dict
+from ..config import NO_INPUT, LMConfig, TransformerConfig, to_dict
 from ..grid import delay
 from ..lm import LM
 from ..text import Text
@@ -52,9 +53,8 @@ def cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 
 def text_loss(lm: LM, tokens: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Text alone: tokens [b, t] in the text row, no sound anywhere. -> loss, share of the facts that are
-    right."""
-    columns = torch.full((*tokens.shape, lm.config.rows), -1, device=tokens.device)
+    """Text alone, tokens [b, t] in the text row, no sound -> loss, share of the facts that are right."""
+    columns = torch.full((*tokens.shape, lm.config.rows), NO_INPUT, device=tokens.device)
     columns[..., 0] = tokens
     columns[:, 0] = torch.tensor(lm.config.initial)
     logits = lm.text_head(lm.hidden(columns[:, :-1])).flatten(0, 1)
@@ -76,37 +76,35 @@ def dialogue_losses(lm: LM, hearing: Hearing, talks: list, seed: int) -> dict[st
     text = then[:, 0]
     weight = torch.where(text == c.pad, WEIGHTS["pad"], WEIGHTS["word"])
     weight = live * (weight + WEIGHTS["fact"] * fact.flatten())
-    logits = lm.text_head(h)
-    heard = user_text.flatten()
-    parts = {"text": cross_entropy(logits, text, weight),
-             "hear": WEIGHTS["hear"] * cross_entropy(hearing.head(h), heard,
-                                                     live * torch.where(heard == c.pad, 0.1, 1.0))}
+    logits, guess, heard = lm.text_head(h), hearing.head(h), user_text.flatten()
+    hear = cross_entropy(guess, heard, live * torch.where(heard == c.pad, 0.1, 1.0))
+    parts = {"text": cross_entropy(logits, text, weight), "hear": WEIGHTS["hear"] * hear}
     parts |= _audio_losses(lm, h, then, live, (speaks | speaks.roll(1, 1)).flatten(), seed)
     known = fact.flatten() & live
     words = (heard != c.pad) & live
     parts["fact_right"] = ((logits.argmax(-1) == text) & known).sum() / known.sum().clamp(min=1)
-    parts["heard_right"] = ((hearing.head(h).argmax(-1) == heard) & words).sum() / words.sum().clamp(min=1)
+    parts["heard_right"] = ((guess.argmax(-1) == heard) & words).sum() / words.sum().clamp(min=1)
     return parts
 
 
 def blur(columns: Tensor, live: Tensor, config: LMConfig, seed: int) -> Tensor:
     """Spoil some of the sound that the model reads, columns [b, t, 17], lest it know clips by heart or lean
-    on its last codes: a tenth silenced, a twentieth wrong, a fifth of frames without user acoustics."""
+    on its last codes: a tenth silenced, a twentieth wrong, a fifth of frames without user acoustics.
+    """
     dice = torch.Generator().manual_seed(seed)
     shape = columns[..., 1:].shape
     chance = torch.rand(shape, generator=dice)
     wrong = torch.randint(config.audio_vocab, shape, generator=dice)
     chance[torch.rand(shape[:2], generator=dice) < 0.2, config.codebooks + 1:] = 0.1
     chance, wrong = chance.to(columns.device), wrong.to(columns.device)
-    sound = torch.where(chance < 0.05, wrong, torch.where(chance < 0.15, -1, columns[..., 1:]))
+    sound = torch.where(chance < 0.05, wrong, torch.where(chance < 0.15, NO_INPUT, columns[..., 1:]))
     sound = torch.where(live[..., None], sound, columns[..., 1:])
     return torch.cat([columns[..., :1], sound], -1)
 
 
 def _audio_losses(lm: LM, h: Tensor, then: Tensor, live: Tensor, speaks: Tensor,
                   seed: int) -> dict[str, Tensor]:
-    """Agent's codes wherever it speaks and on some silent frames; the user's on a few frames of either
-    kind."""
+    """The agent's codes wherever it speaks and on some silent frames; the user's on a few frames."""
     c, dice = lm.config, torch.rand(len(h), generator=torch.Generator().manual_seed(seed)).to(h.device)
     q, out = c.codebooks, {}
     chosen = (live & (speaks | (dice < 0.08))).nonzero()[:, 0]

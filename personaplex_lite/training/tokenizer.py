@@ -1,5 +1,4 @@
-"""The small tokenizer: one piece a word for the world's own words, letters for all others, no case, no
-punctuation."""
+"""The small tokenizer: a piece for each of the world's words, letters for others; no case, no punctuation."""
 from __future__ import annotations
 
 import tempfile
@@ -20,8 +19,7 @@ def train(path, size: int = 600, lines: int = 20_000) -> Path:
         table.write("\n".join(rules) + "\n")
         table.flush()
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(corpus), model_writer=out, vocab_size=size, model_type="bpe", unk_id=0,
-            bos_id=1, eos_id=2, pad_id=3, user_defined_symbols=["<system>"],
-            normalization_rule_tsv=table.name,
-            required_chars="abcdefghijklmnopqrstuvwxyz'", minloglevel=2)
+            sentence_iterator=iter(corpus), model_writer=out, vocab_size=size, model_type="bpe",
+            unk_id=0, bos_id=1, eos_id=2, pad_id=3, user_defined_symbols=["<system>"], minloglevel=2,
+            normalization_rule_tsv=table.name, required_chars="abcdefghijklmnopqrstuvwxyz'")
     return Path(path)

@@ -21,9 +21,9 @@ with open(Path(__file__).with_suffix(".json"), encoding="utf-8") as file:
     _ALL = json.load(file)
 BUSINESSES, NAMES, PRICES = _ALL["businesses"], _ALL["names"], _ALL["prices"]     # businesses: what they sell
 OPENS, CLOSES, ADJECTIVES = _ALL["opens"], _ALL["closes"], _ALL["adjectives"]
+# An indirect question is any of ASKING before any of INDIRECT.
 QUESTIONS, ASKING, INDIRECT = _ALL["questions"], _ALL["asking"], _ALL["indirect"]
 ANSWERS, ROLES, HOURS, VOICE_SENTENCES = (_ALL[n] for n in ("answers", "roles", "hours", "voice_sentences"))
-# Indirect questions are any of ASKING before any of INDIRECT.
 ITEMS = [item for items in BUSINESSES.values() for item in items]
 COMPANIES = [f"{adjective} {business}" for business in BUSINESSES for adjective in ADJECTIVES]
 KINDS = list(QUESTIONS)
@@ -37,10 +37,6 @@ class Facts:
     opens: str
     closes: str
     prices: dict
-
-    @property
-    def business(self):
-        return self.company.split(" ", 1)[1]
 
 
 def held_out(anchor, choice, choices):
@@ -79,12 +75,11 @@ def phrasings(kind, split="train"):
     known, held = QUESTIONS[kind]["train"], QUESTIONS[kind]["test"]
     if split == "test":
         return held
-    indirect = [f"{ask} {what}" for ask in ASKING for what in INDIRECT.get(kind, [])]
-    plain = [*known, *indirect]
-    dressed = [f"{before} {text}" for text in plain for before in ("hello", "okay", "and", "hi")]
-    dressed += [f"{text} please" for text in plain]
     if kind not in INDIRECT:
         return known
+    plain = [*known, *(f"{ask} {what}" for ask in ASKING for what in INDIRECT[kind])]
+    dressed = [f"{before} {text}" for text in plain for before in ("hello", "okay", "and", "hi")]
+    dressed += [f"{text} please" for text in plain]
     return sorted(text for text in {*plain, *dressed} if not any(h in text for h in held))
 
 
