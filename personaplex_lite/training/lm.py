@@ -25,7 +25,7 @@ from ..config import NO_INPUT, LMConfig, TransformerConfig, to_dict
 from ..grid import delay
 from ..lm import LM
 from ..text import Text
-from .common import Average, Run, cosine, start, update
+from .common import Run, cosine, start, update
 from .dialogue import Dialogues, Library, text_only
 
 SAVE_EVERY = 250         # steps
@@ -154,9 +154,8 @@ def train(data, out, steps: int, read: int = 1250, seed: int = 0, batch: int = 5
     with np.load(Path(data) / "rooms.npz") as rooms:
         config = lite_lm(len(text), rooms["silence"].tolist(), rooms["sine"].tolist())
     both = nn.ModuleDict({"lm": LM(config), "hearing": Hearing(config)}).to(device)
-    mean = Average(both["lm"])
     adam = torch.optim.AdamW(both.parameters(), peak, betas=(0.9, 0.95), weight_decay=0.02, foreach=True)
-    first = run.resume(both=both, mean=mean, adam=adam)
+    first = run.resume(both=both, adam=adam)
     batches = Batches(Dialogues(Library(Path(data) / "train"), text, config), text, seed, rank, world)
     bar = tqdm(range(first, steps), initial=first, total=steps, desc="lm", disable=rank > 0, mininterval=5)
     smooth = {}
@@ -164,16 +163,15 @@ def train(data, out, steps: int, read: int = 1250, seed: int = 0, batch: int = 5
         lr = cosine(step, read, peak) if step < read else cosine(step - read, steps - read, peak)
         parts = _losses(both, batches, step, read, batch, frames, device)
         update(both, adam, sum(v for n, v in parts.items() if not n.endswith("_right")), lr, world)
-        mean.update(both["lm"])
         for name, value in parts.items():
             smooth[name] = 0.95 * smooth.get(name, value.item()) + 0.05 * value.item()
         if step % 25 == 24:
             bar.set_postfix({k: f"{v:.3f}" for k, v in smooth.items()})
             run.log(step=step + 1, lr=lr, **smooth)
         if step % SAVE_EVERY == SAVE_EVERY - 1 or step + 1 == steps:
-            run.save(step + 1, both=both, mean=mean, adam=adam)
+            run.save(step + 1, both=both, adam=adam)
             if rank == 0:
-                export(both["lm"], mean, run.folder)
+                export(both["lm"], run.folder)
     return run.folder / "lm.safetensors"
 
 
@@ -186,7 +184,8 @@ def _losses(both, batches: Batches, step: int, read: int, batch: int, frames: in
         return dialogue_losses(both["lm"], both["hearing"], batches.talk(step, batch, frames), step)
 
 
-def export(lm: LM, mean: Average, folder: Path) -> None:
-    """Write the averaged weights as they will ship (bf16, official names) and their config."""
-    checkpoint.save(mean.applied(lm), folder / "lm.safetensors", torch.bfloat16)
+def export(lm: LM, folder: Path) -> None:
+    """Write the weights as they will ship (bf16, official names) and their config. Not averaged: an average
+    over the last thousand steps answered less often (docs/training-log.md)."""
+    checkpoint.save(lm, folder / "lm.safetensors", torch.bfloat16)
     (folder / "lm.json").write_text(json.dumps(to_dict(lm.config), indent=1))
