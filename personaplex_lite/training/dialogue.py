@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from ..config import LMConfig
-from ..persona import PAUSE
+from ..persona import lay_out
 from ..text import FRAME, Text
 from . import world
 
@@ -31,7 +31,7 @@ ASKED = {"price": 8, "open": 2, "close": 2, "name": 2, "company": 2, "unknown": 
          "thanks": 0.5, "bye": 0.5, "greeting": 0.7}            # how often users want what
 
 
-def encode_clips(folder, mimi, out, shards=None, seed: int = 0) -> None:
+def encode_clips(folder, mimi, out, seed: int = 0) -> None:
     """Encode every shard in `folder` with the shipped codec -> `out`/shard_*.npz and .json. Resumes."""
     from tqdm import tqdm
 
@@ -40,7 +40,7 @@ def encode_clips(folder, mimi, out, shards=None, seed: int = 0) -> None:
     out.mkdir(parents=True, exist_ok=True)
     size = mimi.config.frame_size
     todo = [p for p in sorted(Path(folder).glob("shard_*.json")) if not (out / p.name).exists()]
-    for path in tqdm(todo[shards] if shards else todo, desc="encode", mininterval=5):
+    for path in tqdm(todo, desc="encode", mininterval=5):
         records, pcm, _ = load_shard(path)
         rng = np.random.default_rng([seed, int(path.stem[-4:])])
         codes = [None] * len(pcm)
@@ -130,7 +130,6 @@ class Dialogue:
         self.config, self.text = config, text
         self.frames = np.full((config.rows, total), config.pad, np.int64)
         self.frames[config.agent] = np.array(config.silence)[:, None]
-        self.frames[config.user] = np.array(config.sine)[:, None]
         self.loss = np.zeros(total, bool)              # frames after the prompt
         self.speaks = np.zeros(total, bool)            # the agent is heard
         self.fact = np.zeros(total, bool)              # a text token that comes from the role
@@ -138,12 +137,10 @@ class Dialogue:
         self.t = 0                                     # end of the prompt
 
     def prompt(self, voice: np.ndarray, role: list[int]) -> None:
-        """voice codes [q, n], silence, role text, silence (PersonaPlex paper, hybrid system prompt)."""
-        n = voice.shape[1]
-        self.frames[self.config.agent, :n] = voice
-        at = n + PAUSE
-        self.frames[0, at:at + len(role)] = role
-        self.t = at + len(role) + PAUSE
+        """The hybrid prompt of a voice sample's codes [q, n] and role tokens, as a conversation reads it."""
+        tokens = lay_out(torch.from_numpy(voice.T.astype(np.int64)), role, self.config).tokens
+        self.t = len(tokens)
+        self.frames[:, :self.t] = tokens.T
         self.loss[self.t:] = True
 
     def room(self, codes: np.ndarray, rng: Random) -> None:
