@@ -27,7 +27,7 @@ from personaplex_lite.agent import LITE, Agent, load
 from personaplex_lite.audio import FRAME, RATE
 from personaplex_lite.persona import Persona
 from personaplex_lite.text import FRAME as TICK
-from personaplex_lite.training import world
+from recipe import world
 
 KINDS = ("price", "open", "close", "name", "company", "unknown")
 FRESH = 2_000_000           # seeds of the synthesiser from here on were never trained on
@@ -76,7 +76,7 @@ class Answer:
 def ask(n: int, seed: int, phrasing: str, voices: list[str]) -> list[Question]:
     """n questions about held-out facts, kinds in equal shares; phrasing "test" (never heard) or "train"."""
     from tqdm import tqdm
-    speech, rng, questions = need("personaplex_lite.training.speech"), Random(f"{seed} {phrasing}"), []
+    speech, rng, questions = need("recipe.speech"), Random(f"{seed} {phrasing}"), []
     for i in tqdm(range(n), desc="speak the questions", leave=False):
         kind, voice = KINDS[i % len(KINDS)], voices[(i + i // len(KINDS)) % len(voices)]
         facts, user = world.make_facts(rng, "test"), rng.choice(list(speech.USER_VOICES))
@@ -148,8 +148,8 @@ def codec_figures(agent: Agent, n: int, seed: int, samples: dict) -> dict:
     """The codec by itself: n agent sentences of the test split, spoken afresh, through it and back."""
     from tqdm import tqdm
 
-    from personaplex_lite.training.clips import inventory
-    synth, heard, sims, who = need("personaplex_lite.training.speech").synth, [], [], ([], [])
+    from recipe.clips import inventory
+    synth, heard, sims, who = need("recipe.speech").synth, [], [], ([], [])
     specs = [s for s in inventory("test", 10 * n + 200, 0, seed) if s.side == "agent"][:n]
     for i, spec in enumerate(tqdm(specs, desc="codec")):
         pcm = np.pad(synth(spec.text, spec.voice, FRESH + 1000 * seed + i).pcm, 5 * FRAME)

@@ -13,7 +13,7 @@ from math import sqrt
 import numpy as np
 
 from personaplex_lite.audio import RATE, resample
-from personaplex_lite.training import world
+from recipe import world
 
 ONES = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
         "sixteen seventeen eighteen nineteen").split()

@@ -62,20 +62,21 @@ def pick(name: str | None) -> dict:
 
 
 def train_data(args) -> None:
-    from .training import clips
+    from recipe import clips
     specs = clips.inventory(args.split, args.agent, args.user, args.seed)
     clips.build(args.out / args.split, specs, args.workers)
 
 
 def train_codec(args) -> None:
-    from .training import codec
+    from recipe import codec
     print(codec.train(args.data, args.out, args.steps, args.seed))
 
 
 def train_encode(args) -> None:
+    from recipe import dialogue
+
     from .checkpoint import load_mimi
     from .config import MimiConfig, from_dict
-    from .training import dialogue
     splits = sorted(path.parent for path in args.data.glob("*/shard_0000.json"))
     if not splits:
         raise FileNotFoundError(f"no clips in {args.data}: make them with `personaplex-lite train data`")
@@ -88,7 +89,7 @@ def train_encode(args) -> None:
 
 
 def train_lm(args) -> None:
-    from .training import lm, tokenizer
+    from recipe import lm, tokenizer
     args.out.mkdir(parents=True, exist_ok=True)
     if not (args.out / "tokenizer.model").exists():
         tokenizer.train(args.out / "tokenizer.model")

@@ -16,7 +16,7 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="session")
 def tiny_agent(tmp_path_factory):
     """config.tiny() with its own small tokenizer; the codec's layer scale is raised so its memory counts."""
-    from personaplex_lite.training import tokenizer
+    from recipe import tokenizer
 
     text = Text(tokenizer.train(tmp_path_factory.mktemp("tiny") / "tokenizer.model", size=120, lines=300))
     lm, mimi = pp.config.tiny()

@@ -11,7 +11,7 @@ import torch
 from personaplex_lite import Voice, checkpoint, cli, config
 from personaplex_lite.lm import LM
 from personaplex_lite.mimi import Mimi
-from personaplex_lite.training import tokenizer, world
+from recipe import tokenizer, world
 
 ENTRIES = json.loads((cli.QUESTIONS / "questions.json").read_text())
 QUESTION = str(cli.QUESTIONS / ENTRIES[0]["file"])

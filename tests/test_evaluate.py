@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarks import judge
-from personaplex_lite.training import world
+from recipe import world
 
 
 @pytest.mark.parametrize("heard, meant", [

@@ -10,7 +10,7 @@ from personaplex_lite.checkpoint import load_lm, load_mimi
 from personaplex_lite.config import LMConfig, MimiConfig, from_dict
 from personaplex_lite.grid import delay
 from personaplex_lite.text import Text
-from personaplex_lite.training import clips, codec, dialogue, lm, tokenizer, world
+from recipe import clips, codec, dialogue, lm, tokenizer, world
 
 pytest.importorskip("hibari", reason="needs the [train] extra: pip install -e '.[train]'")
 

@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "personaplex_lite"
 # What a conversation is made of, in reading order; checkpoint, audio and the rest do not count as core.
 CORE = "config state conv transformer rvq mimi lm depth grid sampling text persona session".split()
 FILE, FUNCTION, COLUMNS, CORE_LINES, PACKAGE_LINES = 300, 40, 110, 1600, 4000
+RECIPE_LINES = 2000     # how `lite` was made: read apart from the package
 
 
 def functions(source: str) -> list[tuple[int, str]]:
@@ -18,7 +19,7 @@ def functions(source: str) -> list[tuple[int, str]]:
     return [(d.end_lineno - d.lineno + 1, d.name) for d in defs]
 
 
-def check(package: Path = PACKAGE) -> tuple[list[tuple[str, int, int, str]], list[str]]:
+def check(package: Path = PACKAGE, most_lines: int = PACKAGE_LINES) -> tuple[list[tuple[str, int, int, str]], list[str]]:
     """The table's rows (file, lines, longest function, its name) and the offenders, one sentence each."""
     rows, faults = [], []
     for path in sorted(package.rglob("*.py")):
@@ -30,7 +31,7 @@ def check(package: Path = PACKAGE) -> tuple[list[tuple[str, int, int, str]], lis
         faults += [f"{name}: {f}() has {n} lines, at most {FUNCTION}" for n, f in defs if n > FUNCTION]
         faults += [f"{name}:{i}: {len(line)} columns, at most {COLUMNS}"
                    for i, line in enumerate(lines, 1) if len(line) > COLUMNS]
-    for what, lines, most in (("core", core(rows), CORE_LINES), ("package", total(rows), PACKAGE_LINES)):
+    for what, lines, most in (("core", core(rows), CORE_LINES), (package.name, total(rows), most_lines)):
         if lines > most:
             faults.append(f"the {what} has {lines} lines, at most {most}")
     return rows, faults
@@ -46,6 +47,8 @@ def total(rows) -> int:
 
 def main() -> int:
     rows, faults = check()
+    extra, more = check(PACKAGE.parent / "recipe", RECIPE_LINES)
+    faults += more
     width = max(len(row[0]) for row in rows) + 2
     print(f"  {'file':{width}}{'lines':>5}   longest function")
     for name, lines, longest, function in rows:
@@ -53,6 +56,7 @@ def main() -> int:
         print(f"{mark} {name:{width}}{lines:5}   {f'{longest:3} {function}' if longest else ''}")
     print(f"* {'core':{width}}{core(rows):5}   of {CORE_LINES}")
     print(f"  {'package':{width}}{total(rows):5}   of {PACKAGE_LINES}")
+    print(f"  {'recipe':{width}}{total(extra):5}   of {RECIPE_LINES}, beside the package")
     for fault in faults:
         print(f"too long: {fault}", file=sys.stderr)
     return 1 if faults else 0

@@ -20,11 +20,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .. import checkpoint
-from ..config import NO_INPUT, LMConfig, TransformerConfig, to_dict
-from ..grid import delay
-from ..lm import LM
-from ..text import Text
+from personaplex_lite import checkpoint
+from personaplex_lite.config import NO_INPUT, LMConfig, TransformerConfig, to_dict
+from personaplex_lite.grid import delay
+from personaplex_lite.lm import LM
+from personaplex_lite.text import Text
+
 from .common import Run, cosine, start, update
 from .dialogue import Dialogues, Library, text_only
 

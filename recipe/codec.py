@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .. import checkpoint
-from ..config import MimiConfig, TransformerConfig, to_dict
-from ..mimi import Mimi
+from personaplex_lite import checkpoint
+from personaplex_lite.config import MimiConfig, TransformerConfig, to_dict
+from personaplex_lite.mimi import Mimi
+
 from .common import Average, Run, cosine, start, update
 
 SCALES = ((256, 24), (512, 48), (1024, 80), (2048, 80))     # STFT size, mel bands

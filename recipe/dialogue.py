@@ -18,9 +18,10 @@ from random import Random
 import numpy as np
 import torch
 
-from ..config import LMConfig
-from ..persona import lay_out
-from ..text import FRAME, Text
+from personaplex_lite.config import LMConfig
+from personaplex_lite.persona import lay_out
+from personaplex_lite.text import FRAME, Text
+
 from . import world
 
 RATE = 24_000
