@@ -19,7 +19,7 @@ def functions(source: str) -> list[tuple[int, str]]:
     return [(d.end_lineno - d.lineno + 1, d.name) for d in defs]
 
 
-def check(package: Path = PACKAGE, most_lines: int = PACKAGE_LINES) -> tuple[list[tuple[str, int, int, str]], list[str]]:
+def check(package: Path = PACKAGE, most_lines: int = PACKAGE_LINES) -> tuple[list[tuple], list[str]]:
     """The table's rows (file, lines, longest function, its name) and the offenders, one sentence each."""
     rows, faults = [], []
     for path in sorted(package.rglob("*.py")):
