@@ -19,9 +19,20 @@ from .config import UNGIVEN, LMConfig
 from .transformer import RMSNorm
 
 
-def per_step(k: int, out: int, inner: int) -> nn.Parameter:
-    """One linear map for each step."""
-    return nn.Parameter(torch.randn(k, out, inner) * inner ** -0.5)
+class PerStep(nn.Module):
+    """One linear map for each step: weight [steps, out, in]."""
+
+    def __init__(self, steps: int, out: int, inner: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(steps, out, inner) * inner ** -0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The first k steps at once: x [k, n, in] -> [k, n, out]."""
+        return torch.bmm(x, self.weight[:len(x)].mT)
+
+    def at(self, k: int, x: Tensor) -> Tensor:
+        """Step k alone: x [n, in] -> [n, out]."""
+        return F.linear(x, self.weight[k])
 
 
 class DepthLayer(nn.Module):
@@ -29,27 +40,27 @@ class DepthLayer(nn.Module):
         super().__init__()
         self.heads = heads
         self.norm1, self.norm2 = RMSNorm(dim), RMSNorm(dim)
-        self.in_proj, self.out_proj = per_step(k, 3 * dim, dim), per_step(k, dim, dim)
-        self.linear_in, self.linear_out = per_step(k, 2 * hidden, dim), per_step(k, dim, hidden)
+        self.in_proj, self.out_proj = PerStep(k, 3 * dim, dim), PerStep(k, dim, dim)
+        self.linear_in, self.linear_out = PerStep(k, 2 * hidden, dim), PerStep(k, dim, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
         """All steps at once, teacher-forced: x [k, n, D], k may be fewer than the weights have."""
-        k = len(x)
-        qkv = torch.bmm(self.norm1(x), self.in_proj[:k].mT).unflatten(-1, (3, self.heads, -1))
+        qkv = self.in_proj(self.norm1(x)).unflatten(-1, (3, self.heads, -1))
         q, key, v = qkv.permute(2, 1, 3, 0, 4).unbind(0)      # [k, n, 3, h, e] -> three [n, h, k, e]
         y = F.scaled_dot_product_attention(q, key, v, is_causal=True)
-        x = x + torch.bmm(y.permute(2, 0, 1, 3).flatten(2), self.out_proj[:k].mT)
-        gate, value = torch.bmm(self.norm2(x), self.linear_in[:k].mT).chunk(2, -1)
-        return x + torch.bmm(F.silu(gate) * value, self.linear_out[:k].mT)
+        x = x + self.out_proj(y.permute(2, 0, 1, 3).flatten(2))
+        gate, value = self.linear_in(self.norm2(x)).chunk(2, -1)
+        return x + self.linear_out(F.silu(gate) * value)
 
-    def step(self, x: Tensor, k: int, keys: Tensor, values: Tensor, first: int) -> Tensor:
-        """Step k alone: x [n, D]; writes keys, values [n, h, steps, e] of this frame; sees first..k."""
-        q, key, v = F.linear(self.norm1(x), self.in_proj[k]).unflatten(-1, (3, self.heads, -1)).unbind(1)
-        keys[:, :, k], values[:, :, k] = key, v
-        y = F.scaled_dot_product_attention(q[:, :, None], keys[:, :, first:k + 1], values[:, :, first:k + 1])
-        x = x + F.linear(y.flatten(1), self.out_proj[k])
-        gate, value = F.linear(self.norm2(x), self.linear_in[k]).chunk(2, -1)
-        return x + F.linear(F.silu(gate) * value, self.linear_out[k])
+    def step(self, x: Tensor, k: int, cache: Tensor, first: int) -> Tensor:
+        """Step k alone: x [n, D]; writes keys and values to cache [2, n, h, steps, e]; sees first..k."""
+        q, *new = self.in_proj.at(k, self.norm1(x)).unflatten(-1, (3, self.heads, 1, -1)).unbind(1)
+        for kept, one in zip(cache, new):
+            kept[:, :, k] = one[:, :, 0]
+        key, v = cache[:, :, :, first:k + 1]
+        x = x + self.out_proj.at(k, F.scaled_dot_product_attention(q, key, v).flatten(1))
+        gate, value = self.linear_in.at(k, self.norm2(x)).chunk(2, -1)
+        return x + self.linear_out.at(k, F.silu(gate) * value)
 
 
 class Depth(nn.Module):
@@ -57,11 +68,11 @@ class Depth(nn.Module):
         super().__init__()
         c, k, dim = config.depth, config.depth_steps, config.depth.dim
         self.steps = k
-        self.inputs = per_step(k, dim, config.temporal.dim)
+        self.inputs = PerStep(k, dim, config.temporal.dim)
         self.text_embed = nn.Parameter(torch.randn(config.text_vocab + 1, dim) * 0.1)
         self.audio_embed = nn.Parameter(torch.randn(k - 1, config.audio_vocab + 1, dim) * 0.1)
         self.layers = nn.ModuleList(DepthLayer(k, dim, c.heads, c.hidden) for _ in range(c.layers))
-        self.heads = per_step(k, config.audio_vocab, dim)
+        self.heads = PerStep(k, config.audio_vocab, dim)
 
     def forward(self, hidden: Tensor, text: Tensor, audio: Tensor) -> Tensor:
         """Teacher-forced logits of the first k steps.
@@ -72,10 +83,10 @@ class Depth(nn.Module):
         k = audio.shape[1]
         previous = torch.stack([embed(self.text_embed, text)] +
                                [embed(self.audio_embed[i], audio[:, i]) for i in range(k - 1)])   # [k, n, D]
-        x = F.linear(hidden, self.inputs[:k].flatten(0, 1)).unflatten(-1, (k, -1)).transpose(0, 1) + previous
+        x = self.inputs(hidden.expand(k, -1, -1)) + previous
         for layer in self.layers:
             x = layer(x)
-        return torch.bmm(x, self.heads[:k].mT).transpose(0, 1)
+        return self.heads(x).transpose(0, 1)
 
     def sample(self, hidden: Tensor, text: Tensor, forced: Tensor, draw: Callable[[int, Tensor], Tensor],
                steps: int | None = None, ring: str = "exact") -> Tensor:
@@ -86,15 +97,15 @@ class Depth(nn.Module):
         last step, as the official code's cache does.
         """
         steps = steps or self.steps
-        n, dim, heads = len(hidden), self.inputs.shape[1], self.layers[0].heads
+        n, dim, heads = len(hidden), self.text_embed.shape[1], self.layers[0].heads
         cache = hidden.new_empty(len(self.layers), 2, n, heads, steps, dim // heads)
         drawn, x = [], embed(self.text_embed, text)
         for k in range(steps):
-            x = x + F.linear(hidden, self.inputs[k])
+            x = x + self.inputs.at(k, hidden)
             first = 1 if ring == "official" and k == self.steps - 1 else 0
             for i, layer in enumerate(self.layers):
-                x = layer.step(x, k, *cache[i], first)
-            drawn.append(draw(k, F.linear(x, self.heads[k]).float()))
+                x = layer.step(x, k, cache[i], first)
+            drawn.append(draw(k, self.heads.at(k, x).float()))
             if k + 1 < steps:
                 told = torch.where(forced[:, k] == UNGIVEN, drawn[-1], forced[:, k])
                 x = embed(self.audio_embed[k], told)

@@ -39,8 +39,8 @@ def lm_names(config: LMConfig) -> dict[str, Place]:
     for i in range(c.rows - 1):
         table[f"emb.{i}.weight"] = Place("audio_embed", i, (c.audio_vocab + 1, d))
     for i in range(k):
-        table[f"depformer_in.{i}.weight"] = Place("depth.inputs", i, (dd, d))
-        table[f"linears.{i}.weight"] = Place("depth.heads", i, (c.audio_vocab, dd))
+        table[f"depformer_in.{i}.weight"] = Place("depth.inputs.weight", i, (dd, d))
+        table[f"linears.{i}.weight"] = Place("depth.heads.weight", i, (c.audio_vocab, dd))
         if i < k - 1:
             table[f"depformer_emb.{i}.weight"] = Place("depth.audio_embed", i, (c.audio_vocab + 1, dd))
     for n in range(c.temporal.layers):
@@ -52,11 +52,11 @@ def lm_names(config: LMConfig) -> dict[str, Place]:
     for n in range(c.depth.layers):
         theirs, ours, h = f"depformer.layers.{n}.", f"depth.layers.{n}.", c.depth.hidden
         table |= {f"{theirs}norm{j}.alpha": Place(f"{ours}norm{j}.alpha", None, (1, 1, dd)) for j in (1, 2)}
-        table[theirs + "self_attn.in_proj_weight"] = Place(ours + "in_proj", None, (k * 3 * dd, dd))
-        table[theirs + "self_attn.out_proj.weight"] = Place(ours + "out_proj", None, (k * dd, dd))
+        table[theirs + "self_attn.in_proj_weight"] = Place(ours + "in_proj.weight", None, (k * 3 * dd, dd))
+        table[theirs + "self_attn.out_proj.weight"] = Place(ours + "out_proj.weight", None, (k * dd, dd))
         for i in range(k):
-            table[f"{theirs}gating.{i}.linear_in.weight"] = Place(ours + "linear_in", i, (2 * h, dd))
-            table[f"{theirs}gating.{i}.linear_out.weight"] = Place(ours + "linear_out", i, (dd, h))
+            table[f"{theirs}gating.{i}.linear_in.weight"] = Place(ours + "linear_in.weight", i, (2 * h, dd))
+            table[f"{theirs}gating.{i}.linear_out.weight"] = Place(ours + "linear_out.weight", i, (dd, h))
     return table
 
 

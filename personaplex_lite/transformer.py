@@ -146,7 +146,7 @@ class Transformer(nn.Module):
 
     def new_state(self, batch: int, chunk: int = 1, ring: str = "exact") -> KVState:
         """Empty memory. ring: "exact" (a stream equals the offline model for ever) or "official"."""
-        c, w = self.config, self.layers[0].attn.in_proj.weight
+        c, w = self.config, next(self.parameters())
         slots = c.context + (chunk - 1 if ring == "exact" else 0)
         dtype = w.dtype if w.dtype.is_floating_point else torch.float32
         k = torch.zeros(c.layers, batch, slots, c.heads, c.dim // c.heads, device=w.device, dtype=dtype)
