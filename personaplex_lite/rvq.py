@@ -26,16 +26,21 @@ class Codebook(nn.Module):
 
     @property
     def entries(self) -> Tensor:
-        """[bins, d], made again whenever the sums change (their version counter tells)."""
+        """[bins, d], made again whenever the sums change."""
+        return self._current()[0]
+
+    def _current(self) -> tuple[Tensor, Tensor]:
+        """The entries and their squared lengths [bins]; the sums' version counters tell when they are old."""
         stamp = self.embedding_sum.data_ptr(), self.embedding_sum._version, self.cluster_usage._version
         if self._cached is None or self._cached[0] != stamp:
-            self._cached = stamp, self.embedding_sum / self.cluster_usage.clamp(min=1e-5)[:, None]
+            entries = self.embedding_sum / self.cluster_usage.clamp(min=1e-5)[:, None]
+            self._cached = stamp, (entries, entries.square().sum(-1))
         return self._cached[1]
 
     def encode(self, x: Tensor) -> Tensor:
         """Nearest entry of each vector: x [..., d] -> int64 [...]."""
-        e = self.entries
-        return (e.square().sum(-1) - 2 * x @ e.T).argmin(-1)     # |x|² is the same for all
+        entries, squares = self._current()
+        return (squares - 2 * x @ entries.T).argmin(-1)          # |x|² is the same for all
 
     def decode(self, codes: Tensor) -> Tensor:
         return self.entries[codes]

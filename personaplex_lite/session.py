@@ -21,7 +21,7 @@ from .config import NO_INPUT, UNGIVEN, SamplingConfig
 from .grid import Grid, GridState
 from .mimi import MimiState
 from .reply import Clock, Frame, Reply, Trace
-from .sampling import Dice, sample
+from .sampling import Dice
 from .state import State, slot
 from .transformer import KVState
 
@@ -59,15 +59,15 @@ class Session:
         self.agent, self.config, self.ring = agent, agent.lm.config, ring
         self.sampling = sampling or agent.sampling
         self.predict_user, self.trace, self.last = predict_user, trace, None
-        self.rows, seeds = len(personas), list(seeds)
-        if not self.rows or len(seeds) != self.rows:
-            raise ValueError(f"one seed for each persona: got {len(seeds)} and {self.rows}")
+        self.personas, self.seeds, self.rows = list(personas), list(seeds), len(personas)
+        if not self.rows or len(self.seeds) != self.rows:
+            raise ValueError(f"one seed for each persona: got {len(self.seeds)} and {self.rows}")
         built = [self._build(p) for p in personas]
         device, mimi = agent.device, agent.mimi
         self.grid = Grid(self.config, device)
         self.state = SessionState(
             agent.lm.new_state(self.rows, ring), self.grid.new_state(self.rows),
-            torch.zeros(self.rows, dtype=torch.int64, device=device), torch.tensor(seeds, device=device),
+            torch.zeros(self.rows, dtype=torch.int64, device=device), torch.tensor(self.seeds, device=device),
             mimi and mimi.new_ears(self.rows, ring=ring), mimi and mimi.new_mouth(self.rows, ring=ring))
         self.calls, self.began, self.owed = ([0] * self.rows for _ in range(3))
         self.read(built, progress)
@@ -107,10 +107,10 @@ class Session:
         clock("grid")
         x = lm.embed(column.clamp(min=NO_INPUT)) if x is None else x
         hidden, text_logits = lm.step(x, s.t - 1, s.temporal, begun)   # 2. the past becomes one vector
-        said = sample(text_logits, self.sampling.text_temperature, self.sampling.text_top_k, s.seed, s.t, 0)
+        dice = Dice(self.sampling, s.seed, s.t, keep=self.trace)
+        said = dice.text(text_logits)
         clock("temporal")
         told = torch.where(target[:, 0] == UNGIVEN, said, target[:, 0])
-        dice = Dice(self.sampling, s.seed, s.t, keep=self.trace)
         codes = lm.depth.sample(hidden, told, target[:, 1:], dice, steps, self.ring)   # 3. the column's codes
         sampled = torch.full_like(tokens, UNGIVEN)
         sampled[:, 0], sampled[:, 1:1 + steps] = said, codes
