@@ -61,39 +61,9 @@ def pick(name: str | None) -> dict:
     return entries[name or next(iter(entries))]
 
 
-def train_data(args) -> None:
-    from recipe import clips
-    specs = clips.inventory(args.split, args.agent, args.user, args.seed)
-    clips.build(args.out / args.split, specs, args.workers)
-
-
-def train_codec(args) -> None:
-    from recipe import codec
-    print(codec.train(args.data, args.out, args.steps, args.seed))
-
-
-def train_encode(args) -> None:
-    from recipe import dialogue
-
-    from .checkpoint import load_mimi
-    from .config import MimiConfig, from_dict
-    splits = sorted(path.parent for path in args.data.glob("*/shard_0000.json"))
-    if not splits:
-        raise FileNotFoundError(f"no clips in {args.data}: make them with `personaplex-lite train data`")
-    args.out.mkdir(parents=True, exist_ok=True)
-    config = from_dict(MimiConfig, json.loads((args.codec / "mimi.json").read_text()))
-    mimi = load_mimi(args.codec / "mimi.safetensors", config)
-    for folder in splits:
-        dialogue.encode_clips(folder, mimi, args.out / folder.name, seed=args.seed)
-    dialogue.encode_backgrounds(mimi, args.out)
-
-
-def train_lm(args) -> None:
-    from recipe import lm, tokenizer
-    args.out.mkdir(parents=True, exist_ok=True)
-    if not (args.out / "tokenizer.model").exists():
-        tokenizer.train(args.out / "tokenizer.model")
-    print(lm.train(args.data, args.out, args.steps, args.read, args.seed, args.batch))
+def train(args) -> None:
+    from recipe.commands import main
+    main(args.rest)
 
 
 def evaluate(args) -> None:
@@ -116,43 +86,15 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--seed", type=int, default=0, help="another seed, another conversation (0)")
         sub.add_argument("--greedy", action="store_true", help="always the likeliest token, no dice")
         sub.add_argument("--checkpoint", help="a checkpoint's folder (data/lite)")
-    training = commands.add_parser("train", help="make data/lite from nothing: data, codec, encode, lm")
-    add_training(training.add_subparsers(metavar="stage", required=True))
+    command(commands, "train", train, "make data/lite from nothing: data, codec, encode, lm", add_help=False)
     command(commands, "eval", evaluate, "measure a checkpoint on held-out questions", add_help=False)
     return top
-
-
-def add_training(stages) -> None:
-    """The stages, in their order; what each makes is where the next one looks."""
-    data = command(stages, "data", train_data, "speak the little world's sentences")
-    data.add_argument("--out", type=Path, default=Path("runs/clips"))
-    data.add_argument("--split", choices=["train", "test"], default="train")
-    numbers(data, agent=12_000, user=16_000, seed=0, workers=2)
-    codec = command(stages, "codec", train_codec, "train the codec on the clips")
-    folders(codec, data="runs/clips/train", out="runs/codec")
-    numbers(codec, steps=15_000, seed=0)
-    encode = command(stages, "encode", train_encode, "turn every clip into codes")
-    folders(encode, data="runs/clips", codec="runs/codec", out="runs/encoded")
-    numbers(encode, seed=0)
-    lm = command(stages, "lm", train_lm, "train the language model on dialogues made of the codes")
-    folders(lm, data="runs/encoded", out="runs/lm")
-    numbers(lm, steps=6000, read=1250, seed=0, batch=5)
 
 
 def command(commands, name: str, call, about: str, **options) -> argparse.ArgumentParser:
     sub = commands.add_parser(name, help=about, description=about, **options)
     sub.set_defaults(call=call)
     return sub
-
-
-def folders(sub, **defaults: str) -> None:
-    for name, default in defaults.items():
-        sub.add_argument(f"--{name}", type=Path, default=Path(default), help=f"({default})")
-
-
-def numbers(sub, **defaults: int) -> None:
-    for name, default in defaults.items():
-        sub.add_argument(f"--{name}", type=int, default=default, help=f"({default})")
 
 
 def note(message, *_, **__) -> None:
@@ -164,7 +106,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     top = parser()
     args, args.rest = top.parse_known_args(argv)
-    if args.rest and args.call is not evaluate:            # which reads its own
+    if args.rest and args.call not in (train, evaluate):   # which read their own
         top.error(f"unknown: {' '.join(args.rest)}")
     try:
         with warnings.catch_warnings():

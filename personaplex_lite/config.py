@@ -67,17 +67,8 @@ class MimiConfig:
     @classmethod
     def from_official(cls, config: dict) -> MimiConfig:
         """Read the keyword dict of the official code. Raises ValueError for what is not built here."""
-        s, q, t = config["seanet"], config["quantizer"], config["transformer"]
-        _expect(s, n_residual_layers=1, causal=True, activation="ELU", norm="none", true_skip=True)
-        _expect(t, causal=True, gating="none", norm="layer_norm", positional_embedding="rope")
-        return cls(
-            dim=s["dimension"], filters=s["n_filters"], ratios=tuple(s["ratios"]), kernel=s["kernel_size"],
-            residual_kernel=s["residual_kernel_size"], last_kernel=s["last_kernel_size"],
-            compress=s["compress"], bins=q["bins"], codebook_dim=q["dimension"], codebooks_stored=q["n_q"],
-            codebooks=config.get("active_codebooks", 8), sample_rate=config.get("sample_rate", 24_000),
-            transformer=TransformerConfig(
-                t["d_model"], t["num_layers"], t["num_heads"], t["dim_feedforward"], t["context"], "mimi",
-                float(t["max_period"]), t["layer_scale"]))
+        from .names import mimi_config
+        return mimi_config(config)
 
 
 @dataclass(frozen=True)
@@ -124,20 +115,8 @@ class LMConfig:
     @classmethod
     def from_official(cls, config: dict) -> LMConfig:
         """Read the keyword dict of the official code. Raises ValueError for what is not built here."""
-        c = config
-        _expect(c, gating="silu", norm="rms_norm_f32", positional_embedding="rope", layer_scale=None,
-                depformer_pos_emb="none", depformer_weights_per_step=True, depformer_multi_linear=True)
-        wide = gated_width(c["dim"], int(c["hidden_scale"] * c["dim"]))
-        deep = gated_width(c["depformer_dim"], c["depformer_dim_feedforward"])
-        period = float(c["max_period"])
-        steps = c["dep_q"]
-        return cls(
-            TransformerConfig(c["dim"], c["num_layers"], c["num_heads"], wide, c["context"], "lm", period),
-            TransformerConfig(c["depformer_dim"], c["depformer_num_layers"], c["depformer_num_heads"], deep,
-                              steps),
-            depth_steps=steps, text_vocab=c["text_card"], audio_vocab=c["card"], delays=tuple(c["delays"]),
-            pad=c["existing_text_padding_id"],
-            silence=tuple(i % c["card"] for i in SILENCE_7B), sine=tuple(i % c["card"] for i in SINE_7B))
+        from .names import lm_config
+        return lm_config(config)
 
 
 @dataclass(frozen=True)
@@ -158,11 +137,6 @@ class SamplingConfig:
     @classmethod
     def greedy(cls) -> SamplingConfig:
         return cls(audio_temperature=0.0, text_temperature=0.0)
-
-
-def gated_width(dim: int, feedforward: int) -> int:
-    """Width of a SwiGLU that costs as much as a plain MLP of width `feedforward` (two thirds of it)."""
-    return 21 * dim // 8 if feedforward == 4 * dim else 2 * feedforward // 3
 
 
 def personaplex_7b() -> tuple[LMConfig, MimiConfig]:
@@ -193,9 +167,3 @@ def from_dict(cls, data: dict):
     """The inverse of `to_dict`: nested transformer configs and tuples come back as such."""
     return cls(**{k: TransformerConfig(**v) if isinstance(v, dict) else tuple(v) if isinstance(v, list) else v
                   for k, v in data.items()})
-
-
-def _expect(config: dict, **wanted):
-    wrong = {k: config[k] for k, v in wanted.items() if k in config and config[k] != v}
-    if wrong:
-        raise ValueError(f"config: this model is not built here: {wrong} (supported: {wanted})")

@@ -1,4 +1,4 @@
-"""Our parameter names beside the official ones: the one rename table, to read and to write checkpoints.
+"""Our names beside the official ones: config keywords, and the one rename table for tensors.
 
 What departs from the textbook: we stack what the official code keeps apart (16 embedding tables, one weight
 per depth step), so several official tensors fill parts of one of ours. The table is a bijection all the same:
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from .config import LMConfig, MimiConfig
+from .config import SILENCE_7B, SINE_7B, LMConfig, MimiConfig, TransformerConfig
 
 
 class Place(NamedTuple):
@@ -133,3 +133,47 @@ def check_bijection(model: nn.Module, table: dict[str, Place]) -> None:
     for place in table.values():
         filled[place.name] = filled.get(place.name, 0) + prod(place.shape)
     assert filled == {n: t.numel() for n, t in tensors.items()}, "rename table and model disagree"
+
+
+def mimi_config(config: dict) -> MimiConfig:
+    """`MimiConfig.from_official`."""
+    s, q, t = config["seanet"], config["quantizer"], config["transformer"]
+    _expect(s, n_residual_layers=1, causal=True, activation="ELU", norm="none", true_skip=True)
+    _expect(t, causal=True, gating="none", norm="layer_norm", positional_embedding="rope")
+    return MimiConfig(
+        dim=s["dimension"], filters=s["n_filters"], ratios=tuple(s["ratios"]), kernel=s["kernel_size"],
+        residual_kernel=s["residual_kernel_size"], last_kernel=s["last_kernel_size"],
+        compress=s["compress"], bins=q["bins"], codebook_dim=q["dimension"], codebooks_stored=q["n_q"],
+        codebooks=config.get("active_codebooks", 8), sample_rate=config.get("sample_rate", 24_000),
+        transformer=TransformerConfig(
+            t["d_model"], t["num_layers"], t["num_heads"], t["dim_feedforward"], t["context"], "mimi",
+            float(t["max_period"]), t["layer_scale"]))
+
+
+def lm_config(config: dict) -> LMConfig:
+    """`LMConfig.from_official`."""
+    c = config
+    _expect(c, gating="silu", norm="rms_norm_f32", positional_embedding="rope", layer_scale=None,
+            depformer_pos_emb="none", depformer_weights_per_step=True, depformer_multi_linear=True)
+    wide = gated_width(c["dim"], int(c["hidden_scale"] * c["dim"]))
+    deep = gated_width(c["depformer_dim"], c["depformer_dim_feedforward"])
+    period = float(c["max_period"])
+    steps = c["dep_q"]
+    return LMConfig(
+        TransformerConfig(c["dim"], c["num_layers"], c["num_heads"], wide, c["context"], "lm", period),
+        TransformerConfig(c["depformer_dim"], c["depformer_num_layers"], c["depformer_num_heads"], deep,
+                          steps),
+        depth_steps=steps, text_vocab=c["text_card"], audio_vocab=c["card"], delays=tuple(c["delays"]),
+        pad=c["existing_text_padding_id"],
+        silence=tuple(i % c["card"] for i in SILENCE_7B), sine=tuple(i % c["card"] for i in SINE_7B))
+
+
+def gated_width(dim: int, feedforward: int) -> int:
+    """Width of a SwiGLU that costs as much as a plain MLP of width `feedforward` (two thirds of it)."""
+    return 21 * dim // 8 if feedforward == 4 * dim else 2 * feedforward // 3
+
+
+def _expect(config: dict, **wanted):
+    wrong = {k: config[k] for k, v in wanted.items() if k in config and config[k] != v}
+    if wrong:
+        raise ValueError(f"config: this model is not built here: {wrong} (supported: {wanted})")

@@ -1,0 +1,78 @@
+"""`personaplex-lite train data | codec | encode | lm`: the stages that make data/lite from nothing."""
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from personaplex_lite.cli import command
+
+
+def train_data(args) -> None:
+    from . import clips
+    specs = clips.inventory(args.split, args.agent, args.user, args.seed)
+    clips.build(args.out / args.split, specs, args.workers)
+
+
+def train_codec(args) -> None:
+    from . import codec
+    print(codec.train(args.data, args.out, args.steps, args.seed))
+
+
+def train_encode(args) -> None:
+    from personaplex_lite.checkpoint import load_mimi
+    from personaplex_lite.config import MimiConfig, from_dict
+
+    from . import dialogue
+    splits = sorted(path.parent for path in args.data.glob("*/shard_0000.json"))
+    if not splits:
+        raise FileNotFoundError(f"no clips in {args.data}: make them with `personaplex-lite train data`")
+    args.out.mkdir(parents=True, exist_ok=True)
+    config = from_dict(MimiConfig, json.loads((args.codec / "mimi.json").read_text()))
+    mimi = load_mimi(args.codec / "mimi.safetensors", config)
+    for folder in splits:
+        dialogue.encode_clips(folder, mimi, args.out / folder.name, seed=args.seed)
+    dialogue.encode_backgrounds(mimi, args.out)
+
+
+def train_lm(args) -> None:
+    from . import lm, tokenizer
+    args.out.mkdir(parents=True, exist_ok=True)
+    if not (args.out / "tokenizer.model").exists():
+        tokenizer.train(args.out / "tokenizer.model")
+    print(lm.train(args.data, args.out, args.steps, args.read, args.seed, args.batch))
+
+
+def add_training(stages) -> None:
+    """The stages, in their order; what each makes is where the next one looks."""
+    data = command(stages, "data", train_data, "speak the little world's sentences")
+    data.add_argument("--out", type=Path, default=Path("runs/clips"))
+    data.add_argument("--split", choices=["train", "test"], default="train")
+    numbers(data, agent=12_000, user=16_000, seed=0, workers=2)
+    codec = command(stages, "codec", train_codec, "train the codec on the clips")
+    folders(codec, data="runs/clips/train", out="runs/codec")
+    numbers(codec, steps=15_000, seed=0)
+    encode = command(stages, "encode", train_encode, "turn every clip into codes")
+    folders(encode, data="runs/clips", codec="runs/codec", out="runs/encoded")
+    numbers(encode, seed=0)
+    lm = command(stages, "lm", train_lm, "train the language model on dialogues made of the codes")
+    folders(lm, data="runs/encoded", out="runs/lm")
+    numbers(lm, steps=6000, read=1250, seed=0, batch=5)
+
+
+def folders(sub, **defaults: str) -> None:
+    for name, default in defaults.items():
+        sub.add_argument(f"--{name}", type=Path, default=Path(default), help=f"({default})")
+
+
+def numbers(sub, **defaults: int) -> None:
+    for name, default in defaults.items():
+        sub.add_argument(f"--{name}", type=int, default=default, help=f"({default})")
+
+
+def main(argv: list[str]) -> None:
+    about = "make data/lite from nothing, stage by stage"
+    top = argparse.ArgumentParser(prog="personaplex-lite train", description=about)
+    add_training(top.add_subparsers(metavar="stage", required=True))
+    args = top.parse_args(argv)
+    args.call(args)
