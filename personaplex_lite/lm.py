@@ -51,8 +51,8 @@ class LM(nn.Module):
                            then[..., 1:1 + self.config.depth_steps].flatten(0, 1))
         return h, self.text_head(h).float(), audio.unflatten(0, h.shape[:2]).float()
 
-    def new_state(self, batch: int = 1, ring: str = "exact") -> KVState:
-        return self.temporal.new_state(batch, 1, ring)
+    def new_state(self, batch: int = 1, ring: str = "exact", pinning: bool = False) -> KVState:
+        return self.temporal.new_state(batch, 1, ring, pinning)
 
     def step(self, x: Tensor, t: Tensor, state: KVState,
              active: Tensor | None = None) -> tuple[Tensor, Tensor]:

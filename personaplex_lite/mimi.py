@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import inputs
 from .config import MimiConfig
 from .conv import CausalConv1d, CausalConvTranspose1d
 from .rvq import SplitRVQ
@@ -117,14 +118,7 @@ class Mimi(nn.Module):
             frame), a multiple of 1920 with a state.
         Returns int64 [b, 8, t]. Raises ValueError on another shape or on values that are not finite.
         """
-        wav = torch.as_tensor(wav)
-        x = wav[None, None] if wav.ndim == 1 else wav
-        if x.ndim != 3 or x.shape[1] != 1 or not x.shape[-1] or not x.is_floating_point():
-            raise ValueError("sound must be float [n] or [b, 1, n] with n > 0 samples, "
-                             f"got {wav.dtype} {list(wav.shape)}")
-        if x.device.type == "cpu" and not x.isfinite().all():
-            raise ValueError("sound holds NaN or infinite samples")
-        self._check_stream(state, len(x), x.shape[-1] / self.config.frame_size)
+        x = inputs.sound(wav, self.config, state)
         with torch.no_grad():
             return self.rvq.encode(self.latent(x.to(self.downsample.weight), state, active))
 
@@ -133,25 +127,9 @@ class Mimi(nn.Module):
 
         Raises ValueError on another shape or an id outside the codebooks.
         """
-        codes = torch.as_tensor(codes)
-        most, bins = self.config.codebooks, self.config.bins
-        fits = codes.ndim == 3 and 1 <= codes.shape[1] <= most and codes.numel()
-        if not fits or codes.is_floating_point():
-            raise ValueError(f"codes must be integers [b, 1..{most}, t], "
-                             f"got {codes.dtype} {list(codes.shape)}")
-        if codes.device.type == "cpu" and (codes.min() < 0 or codes.max() >= bins):
-            raise ValueError(f"codes must lie in 0..{bins - 1}, got {int(codes.min())}..{int(codes.max())}")
-        self._check_stream(state, len(codes), codes.shape[2])
+        codes = inputs.codes(codes, self.config, state)
         with torch.no_grad():
             return self.synthesise(self.rvq.decode(codes), state, active).float()
-
-    def _check_stream(self, state: MimiState | None, batch: int, frames: float) -> None:
-        if state is None:
-            return
-        rows, most = len(state.t), state.transformer.chunk // 2
-        if batch != rows or frames not in range(1, most + 1):
-            raise ValueError(f"this stream takes {rows} row(s) and 1 to {most} whole frame(s) of "
-                             f"{self.config.frame_size} samples at a time, got {batch} and {frames:g}")
 
     def latent(self, x: Tensor, state: MimiState | None = None, active: Tensor | None = None) -> Tensor:
         """[b, 1, n] -> [b, t, dim]: what the quantiser sees. Differentiable when state is None."""

@@ -44,11 +44,8 @@ class Trace:
 class Clock:
     """Milliseconds by stage, read when tracing or measuring."""
 
-    def __init__(self, began: float | None = None):
-        self.ms, now = {}, time.perf_counter()
-        if began is not None:
-            self.ms["ears"] = 1e3 * (now - began)
-        self.then = now
+    def __init__(self):
+        self.ms, self.then = {}, time.perf_counter()
 
     def __call__(self, stage: str) -> None:
         now = time.perf_counter()

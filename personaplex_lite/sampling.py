@@ -7,8 +7,6 @@ among the top k.
 """
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -17,46 +15,32 @@ from .config import SamplingConfig
 _MULTIPLIERS = (-7046029254386353131, -4417276706812531889, 7046029288634856825)
 
 
-def exponential(seed: Tensor, t: Tensor, rows: Tensor, size: int) -> Tensor:
-    """Exp(1) noise float32 [b, r, size]: for every token of `rows` int64 [r], at steps t [b], seeds [b]."""
-    token = torch.arange(size, device=t.device) + (rows << 32)[:, None]
-    x = (seed * _MULTIPLIERS[0] + t * _MULTIPLIERS[1])[:, None, None] + token * _MULTIPLIERS[2]
+def exponential(seed: Tensor, t: Tensor, row: int, ids: Tensor) -> Tensor:
+    """Exp(1) noise float32 [b, n] for candidates ids [b, n] of a row, at steps t [b], with seeds seed [b]."""
+    candidate = ids + (row << 32)
+    x = (seed * _MULTIPLIERS[0] + t * _MULTIPLIERS[1])[:, None] + candidate * _MULTIPLIERS[2]
     for shift, factor in ((30, -4658895280553007687), (27, -7723592293110705685), (31, 1)):   # splitmix64
         x = (x ^ ((x >> shift) & ((1 << (64 - shift)) - 1))) * factor
     return -torch.log((((x >> 41) & 0x7FFFFF) + 0.5) / (1 << 23))     # 23 bits: never rounded up to 1
 
 
-def sample(logits: Tensor, temperature: float, top_k: int, noise: Callable[[], Tensor]) -> Tensor:
-    """logits float32 [b, V] -> tokens int64 [b]; noise() [b, V] is asked for unless temperature 0: argmax."""
+def sample(logits: Tensor, temperature: float, top_k: int, seed: Tensor, t: Tensor, row: int) -> Tensor:
+    """logits float32 [b, V] -> tokens int64 [b]; temperature 0 is argmax."""
     if temperature == 0:
         return logits.argmax(-1)
     p, ids = torch.softmax(logits / temperature, -1).topk(min(top_k, logits.shape[-1]))
-    best = (p / noise().gather(-1, ids)).argmax(-1, keepdim=True)
+    best = (p / exponential(seed, t, row, ids)).argmax(-1, keepdim=True)
     return ids.gather(-1, best)[:, 0]
 
 
 class Dice:
-    """Draws the tokens of one step, text first; keeps the codes' logits when somebody wants to look."""
+    """Draws the code of depth step k; keeps the logits when somebody wants to look."""
 
     def __init__(self, sampling: SamplingConfig, seed: Tensor, t: Tensor, keep: bool):
-        self.sampling, self.seed, self.t, self.keep = sampling, seed, t, keep
-        self.logits, self._noise = [], None
-
-    def text(self, logits: Tensor) -> Tensor:
-        s, row = self.sampling, torch.zeros(1, dtype=torch.int64, device=logits.device)
-        return sample(logits, s.text_temperature, s.text_top_k,
-                      lambda: exponential(self.seed, self.t, row, logits.shape[-1])[:, 0])
+        self.sampling, self.seed, self.t, self.keep, self.logits = sampling, seed, t, keep, []
 
     def __call__(self, k: int, logits: Tensor) -> Tensor:
-        """The code of depth step k."""
         if self.keep:
             self.logits.append(logits)
         s = self.sampling
-        return sample(logits, s.audio_temperature, s.audio_top_k, lambda: self._audio(logits.shape[-1])[:, k])
-
-    def _audio(self, size: int) -> Tensor:
-        """The noise of all 16 rows at once [b, 16, size]: one hash, not sixteen."""
-        if self._noise is None:
-            rows = torch.arange(1, 17, device=self.t.device)
-            self._noise = exponential(self.seed, self.t, rows, size)
-        return self._noise
+        return sample(logits, s.audio_temperature, s.audio_top_k, self.seed, self.t, 1 + k)

@@ -1,4 +1,4 @@
-"""One conversation, or a batch of them: weights + state + grid + dice. `_advance` is the whole algorithm.
+"""One conversation, or a batch of them: weights + state + grid + dice. `_think` is the whole algorithm.
 
 What departs from the textbook: there is no prefill and no turn. Prompt, listening and speaking are the same
 step, taken every 80 ms; what is known goes into the grid first ("forced"), the model fills what is left. The
@@ -8,22 +8,24 @@ Shapes: b conversations (rows); K depth steps.
 """
 from __future__ import annotations
 
-import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from . import audio, inputs
+from . import audio, graphs, inputs
 from . import persona as prompts
 from .config import NO_INPUT, UNGIVEN, SamplingConfig
 from .grid import Grid, GridState
 from .mimi import MimiState
 from .reply import Clock, Frame, Reply, Trace
-from .sampling import Dice
+from .sampling import Dice, sample
 from .state import State, slot
 from .transformer import KVState
+
+WARN = 125         # frames (10 s) between the warning and the loss of the persona's first step
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,14 +53,17 @@ class Session:
 
     predict_user : also run the depth steps that guess the user's codes. trace : keep a Trace on every frame.
     ring : "exact", or "official" to reproduce the official code's numbers past its window.
+    keep_persona : never forget the prompt: its steps stay in the ring when the talk outgrows it. Without it
+    a UserWarning comes ten seconds before the first of them is overwritten.
+    Raises ValueError if a persona is too long, or takes more than half of the ring that is to keep it.
     """
 
     def __init__(self, agent, personas: Sequence, seeds: Sequence[int] = (0,),
                  sampling: SamplingConfig | None = None, predict_user: bool = False, trace: bool = False,
-                 ring: str = "exact", progress: bool = True):
+                 ring: str = "exact", keep_persona: bool = False, progress: bool = True):
         self.agent, self.config, self.ring = agent, agent.lm.config, ring
         self.sampling = sampling or agent.sampling
-        self.predict_user, self.trace, self.last = predict_user, trace, None
+        self.predict_user, self.trace, self.last, self.keep_persona = predict_user, trace, None, keep_persona
         self.personas, self.seeds, self.rows = list(personas), list(seeds), len(personas)
         if not self.rows or len(self.seeds) != self.rows:
             raise ValueError(f"one seed for each persona: got {len(self.seeds)} and {self.rows}")
@@ -66,10 +71,11 @@ class Session:
         device, mimi = agent.device, agent.mimi
         self.grid = Grid(self.config, device)
         self.state = SessionState(
-            agent.lm.new_state(self.rows, ring), self.grid.new_state(self.rows),
+            agent.lm.new_state(self.rows, ring, keep_persona), self.grid.new_state(self.rows),
             torch.zeros(self.rows, dtype=torch.int64, device=device), torch.tensor(self.seeds, device=device),
             mimi and mimi.new_ears(self.rows, ring=ring), mimi and mimi.new_mouth(self.rows, ring=ring))
         self.calls, self.began, self.owed = ([0] * self.rows for _ in range(3))
+        self.clock, self._round = Clock(), None
         self.read(built, progress)
 
     def step(self, user=None, agent=None, text=None, active: Tensor | None = None) -> Frame | None:
@@ -80,73 +86,114 @@ class Session:
         Returns the frame that became complete, or None at the very first two steps, a prompt's included.
         Raises ValueError on a wrong shape, type or id, before anything has changed.
         """
-        began, mimi, device = time.perf_counter(), self.agent.mimi, self.agent.device
+        self.clock, mimi, device = Clock(), self.agent.mimi, self.agent.device
         tokens, sound = inputs.forced(self.config, self.rows, mimi is not None, user, agent, text)
         active = inputs.active_rows(active, self.rows)
         if user is None and self.agent.lm.depth.steps < self.config.rows - 1:
             raise ValueError("this checkpoint has no depth steps for the user: pass step(user=…)")
+        if sound is not None and agent is text is active is None and self._steady():
+            return self._hear(sound.to(device))
         tokens, active = tokens.to(device), None if active is None else active.to(device)
         if sound is not None:
             tokens[:, self.config.user] = mimi.encode(sound.to(device), self.state.ears, active)[..., 0]
-        return self._advance(tokens, active, heard=user is not None, began=began)
+            self.clock("ears")
+        return self._advance(tokens, active, heard=user is not None)
 
     @torch.no_grad()
-    def _advance(self, tokens: Tensor, active: Tensor | None = None, x: Tensor | None = None,
-                 heard: bool = True, began: float | None = None, mute: bool = False) -> Frame | None:
-        """One step of everything. tokens [b, 17]: forced, -2 where not; x [b, d]: instead of an embedding."""
-        s, lm, grid, q = self.state, self.agent.lm, self.grid, self.config.codebooks
-        clock, moving = Clock(began), [True] * self.rows if active is None else active.tolist()
-        steps = lm.depth.steps if self.predict_user or not heard or any(self.owed) else q
-        self.owed = [n if not go else max(0, n - 1) if heard else self.config.max_delay
-                     for n, go in zip(self.owed, moving)]    # a missing frame leaves delayed cells open, too
-        begun = self._rows_begun(active)
+    def _think(self, tokens: Tensor, active: Tensor | None, begun: Tensor | None, steps: int,
+               x: Tensor | None = None, told: bool = False) -> Tensor:
+        """The whole algorithm of a step, and nothing in it waits for the device.
 
+        tokens [b, 17]: forced, -2 where not. begun bool [b]: rows with a past. steps: how many codes to draw.
+        x [b, d]: instead of an embedding. told: every cell is given; draw only if somebody looks.
+        Returns the newest complete frame [b, 17].
+        """
+        s, lm, grid, q = self.state, self.agent.lm, self.grid, self.sampling
         grid.put(s.grid, s.t, tokens, active)                       # 1. what is known lands in its cells
         grid.open(s.grid, s.t, active)
         column, target = grid.column(s.grid, s.t), grid.target(s.grid, s.t)
-        clock("grid")
+        self.clock("grid")
         x = lm.embed(column.clamp(min=NO_INPUT)) if x is None else x
         hidden, text_logits = lm.step(x, s.t - 1, s.temporal, begun)   # 2. the past becomes one vector
-        dice = Dice(self.sampling, s.seed, s.t, keep=self.trace)
-        said = dice.text(text_logits)
-        clock("temporal")
-        told = torch.where(target[:, 0] == UNGIVEN, said, target[:, 0])
-        codes = lm.depth.sample(hidden, told, target[:, 1:], dice, steps, self.ring)   # 3. the column's codes
-        sampled = torch.full_like(tokens, UNGIVEN)
-        sampled[:, 0], sampled[:, 1:1 + steps] = said, codes
+        self.clock("temporal")
+        dice, sampled = Dice(q, s.seed, s.t, keep=self.trace), torch.full_like(tokens, UNGIVEN)
+        if self.trace or not told:
+            said = sample(text_logits, q.text_temperature, q.text_top_k, s.seed, s.t, 0)
+            word = torch.where(target[:, 0] == UNGIVEN, said, target[:, 0])
+            sampled[:, 0] = said                                    # 3. first a word, then how it sounds
+            sampled[:, 1:1 + steps] = lm.depth.sample(hidden, word, target[:, 1:], dice, steps, self.ring)
         grid.fill(s.grid, s.t, sampled, active)                     # 4. the model fills what is left
         frame = grid.frame(s.grid, s.t)                             # 5. one frame is complete
-        clock("depth")
+        self.clock("depth")
         if self.trace:
-            logits = torch.stack(dice.logits, 1)
-            self.last = Trace(column, target, sampled, hidden, text_logits, logits, clock.ms, self.agent.text)
+            self.last = Trace(column, target, sampled, hidden, text_logits, torch.stack(dice.logits, 1),
+                              self.clock.ms, self.agent.text)
         s.t.add_(1 if active is None else active.long())            # the one line where time advances
-        return self._deliver(frame, moving, clock, mute)
+        return frame
 
-    def _deliver(self, frame: Tensor, moving: list[bool], clock: Clock, mute: bool) -> Frame | None:
-        """Complete tokens [b, 17] -> Frame with sound; count the calls."""
+    def _advance(self, tokens: Tensor, active: Tensor | None = None, x: Tensor | None = None,
+                 heard: bool = True, mute: bool = False, told: bool = False) -> Frame | None:
+        """One step of any kind, and what the host counts."""
+        moving = [True] * self.rows if active is None else active.tolist()
+        every = self.predict_user or not heard or any(self.owed)
+        self.owed = [n if not go else max(0, n - 1) if heard else self.config.max_delay
+                     for n, go in zip(self.owed, moving)]    # a missing frame leaves delayed cells open, too
+        steps = self.agent.lm.depth.steps if every else self.config.codebooks
+        frame = self._think(tokens, active, self._rows_begun(active), steps, x, told)
         ready = [go and n > self.config.max_delay for go, n in zip(moving, self.calls)]
+        speaks = self.agent.mimi is not None and not mute and any(ready)
+        pcm = self._speak(frame, self._mask(ready)).cpu() if speaks else None
+        return self._deliver(frame.cpu(), pcm, moving, any(ready))
+
+    def _steady(self) -> bool:
+        """The common step: every row is past its start, nothing is owed, nobody looks inside."""
+        return (min(self.calls) > self.config.max_delay and not any(self.owed)
+                and not self.trace and not self.predict_user)
+
+    def _hear(self, sound: Tensor) -> Frame:
+        """The common step, all on the device (as one captured graph on a GPU), with one copy back."""
+        if self._round is None:
+            self._round = graphs.capture(self._listen_and_speak, sound, self.state)
+        pcm, frame = self._round(sound).cpu().split([sound.shape[-1], self.config.rows], 1)
+        return self._deliver(frame.long(), pcm, [True] * self.rows)
+
+    def _listen_and_speak(self, sound: Tensor) -> Tensor:
+        """sound [b, 1, 1920] -> float32 [b, 1920 + 17]: the agent's sound, then its frame's tokens."""
+        tokens = torch.full((self.rows, self.config.rows), UNGIVEN, device=sound.device)
+        tokens[:, self.config.user] = self.agent.mimi.encode(sound, self.state.ears)[..., 0]
+        self.clock("ears")
+        frame = self._think(tokens, None, None, self.config.codebooks)
+        return torch.cat([self._speak(frame), frame.float()], 1)
+
+    def _speak(self, frame: Tensor, active: Tensor | None = None) -> Tensor:
+        """A complete frame [b, 17] -> its sound [b, 1920]."""
+        codes = frame[:, self.config.agent].clamp(0, self.config.audio_vocab - 1)
+        pcm = self.agent.mimi.decode(codes[..., None], self.state.mouth, active)[:, 0]
+        self.clock("mouth")
+        return pcm
+
+    def _deliver(self, frame: Tensor, pcm: Tensor | None, moving: list[bool],
+                 complete: bool = True) -> Frame | None:
+        """Count the calls; complete tokens [b, 17] -> Frame."""
         t = [n - b for n, b in zip(self.calls, self.began)]
         self.calls = [n + go for n, go in zip(self.calls, moving)]
-        if not any(ready):
+        if not self.keep_persona and any(go and b and n == self.config.temporal.context - WARN
+                                         for go, b, n in zip(moving, self.began, self.calls)):
+            warnings.warn(f"in {WARN * 0.08:.0f} s this talk outgrows what the model remembers and it begins "
+                          "to forget its persona: start anew, or chat(…, keep_persona=True)", stacklevel=4)
+        if not complete:
             return None
-        pcm = None
-        if self.agent.mimi is not None and not mute:
-            speaks = None if all(ready) else torch.tensor(ready, device=frame.device)
-            codes = frame[:, self.config.agent].clamp(0, self.config.audio_vocab - 1)
-            pcm = self.agent.mimi.decode(codes[..., None], self.state.mouth, speaks)[:, 0]
-            clock("mouth")
-        one = self.rows == 1
-        text = [self.agent.text.piece(int(token)) if self.agent.text else "" for token in frame[:, 0]]
-        return Frame(t[0] if one else t, None if pcm is None else pcm[0] if one else pcm,
-                     text[0] if one else text, frame[0] if one else frame, self.last, clock.ms)
+        text = [self.agent.text.piece(token) if self.agent.text else "" for token in frame[:, 0].tolist()]
+        if self.rows == 1:
+            t, text, frame, pcm = t[0], text[0], frame[0], pcm if pcm is None else pcm[0]
+        return Frame(t, pcm, text, frame, self.last, self.clock.ms)
 
     def read(self, built: Sequence[prompts.Prompt], progress: bool = True) -> None:
-        """Read each row's prompt, forced frame by frame, then start its ears anew. Rows with a shorter prompt
-        wait for the others; those with an empty one are left as they are.
-        """
+        """Read each row's prompt, forced frame by frame, then start its ears anew; shorter ones wait."""
         from tqdm import tqdm
-        longest = max(len(p) for p in built)
+        longest, pinned = max(len(p) for p in built), [n == 0 for n in self.calls]
+        if self.keep_persona:
+            inputs.check_kept(longest, self.config)
         for i in tqdm(range(longest), desc="reading the persona", disable=not progress or longest < 20,
                       leave=False, unit="frame"):
             rows = [i < len(p) for p in built]
@@ -154,11 +201,15 @@ class Session:
             for row, p in enumerate(built):
                 if rows[row]:
                     tokens[row] = p.tokens[i]
-            self._advance(tokens.to(self.agent.device), self._mask(rows), self._recorded(built, i), mute=True)
+            self._advance(tokens.to(self.agent.device), self._mask(rows), self._recorded(built, i), mute=True,
+                          told=i >= self.config.max_delay)
             for row, p in enumerate(built):
                 if p.cache is not None and i == len(p.embeddings):
                     self.grid.load(self.state.grid, row, p.cache)
         self.began = [now if len(p) else then for p, now, then in zip(built, self.calls, self.began)]
+        if self.keep_persona:
+            kept, first = self.state.temporal.kept, torch.tensor(pinned, device=self.agent.device)
+            self.state.temporal.pin(torch.where(first, self.state.t, kept))
         if self.state.ears is not None:
             self.state.ears.reset(torch.tensor([len(p) > 0 for p in built]))
 
@@ -217,7 +268,7 @@ class Session:
     def fork(self, seed: int | None = None, persona: prompts.Persona | None = None) -> Session:
         """A second conversation with the same past and weights; another seed, or a persona told now."""
         other = Session(self.agent, [prompts.Persona()] * self.rows, [0] * self.rows, self.sampling,
-                        self.predict_user, self.trace, self.ring)
+                        self.predict_user, self.trace, self.ring, self.keep_persona)
         other.restore(self.save())
         if seed is not None:
             other.state.seed.fill_(seed)

@@ -13,6 +13,7 @@ Shapes: b conversations, n new steps, c ring slots, h heads, d dims of a head.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,7 @@ class KVState(State):
     k: Tensor = slot(row_dim=1)   # [layers, b, h, c, d] ring of rotated keys
     v: Tensor = slot(row_dim=1)   # [layers, b, h, c, d]
     pos: Tensor = slot(-1)        # [b, c] the step that each slot holds, -1 while empty
+    kept: Tensor | None = slot()  # [b] how many of the first steps are never overwritten, if asked for
     chunk: int = 1                # most steps written at once
     official: bool = False        # hide the oldest slot of a full ring, as the official code does
 
@@ -35,13 +37,21 @@ class KVState(State):
         b, n = positions.shape
         if n > self.chunk:
             raise ValueError(f"this state takes chunks of at most {self.chunk} steps, got {n}")
-        where = torch.arange(b, device=positions.device)[:, None], positions % self.pos.shape[1]
+        slots = self.pos.shape[1]
+        at = positions % slots
+        if self.kept is not None:                 # the rest of the ring goes round behind the kept slots
+            kept = self.kept[:, None]
+            at = torch.where(positions < slots, at, kept + (positions - kept) % (slots - kept))
+        where = torch.arange(b, device=positions.device)[:, None], at
         self.pos[where] = keep(active, positions, self.pos[where])
         return where
 
+    def pin(self, steps: Tensor) -> None:
+        """Keep the first `steps` int64 [b] of each row for good; the others share what is left."""
+        self.kept.copy_(steps)
+
     def used(self, positions: Tensor) -> int:
-        """Slots from the first to the last one in use: nobody attends over the empty part of the ring.
-        Where finding out would wait for the device, all of them."""
+        """Slots up to the last one in use; all of them where finding out would wait for the device."""
         slots = self.pos.shape[1]
         return slots if positions.device.type != "cpu" else min(slots, int(positions.max()) + 1)
 
@@ -65,6 +75,14 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x.float(), self.alpha.shape, self.alpha.float(), self.eps).to(x.dtype)
 
 
+class View(NamedTuple):
+    """What a chunk's queries see, and by which angles."""
+    rope: tuple[Tensor, Tensor]
+    mask: Tensor                                  # [b, 1, n, keys] bool
+    near: tuple[Tensor, Tensor] | None = None     # angles towards the pinned keys
+    pinned: Tensor | None = None                  # [b, 1, 1, keys] bool
+
+
 def rope_table(positions: Tensor, dim: int, max_period: float) -> tuple[Tensor, Tensor]:
     """cos and sin [b, n, 1, dim/2] float32 of each step's angles."""
     inverse = max_period ** (-torch.arange(0, dim, 2, device=positions.device, dtype=torch.float32) / dim)
@@ -86,21 +104,25 @@ class Attention(nn.Module):
         self.in_proj = nn.Linear(dim, 3 * dim, bias=False)    # rows: q, k, v; each head by head
         self.out_proj = nn.Linear(dim, dim, bias=False)
 
-    def forward(self, x: Tensor, rope, mask: Tensor, store=None) -> Tensor:
-        """x [b, n, dim]; mask [b, 1, n, keys]: visible; store(k, v) puts them in the ring and returns it."""
+    def forward(self, x: Tensor, view: View, store=None) -> Tensor:
+        """x [b, n, dim] -> same; store(k, v) puts them in the ring and returns what is in it."""
         qkv = self.in_proj(x).unflatten(-1, (3 * self.heads, -1))                 # [b, n, 3h, d]
-        turned, v = rotate(qkv[:, :, :2 * self.heads], rope), qkv[:, :, 2 * self.heads:]
+        turned, v = rotate(qkv[:, :, :2 * self.heads], view.rope), qkv[:, :, 2 * self.heads:]
         q, k = turned.chunk(2, dim=2)                                               # [b, n, h, d]
         k, v = store(k, v) if store else (k.transpose(1, 2), v.transpose(1, 2))    # [b, h, keys, d]
-        return self.out_proj(attend(q.transpose(1, 2), k, v, mask).transpose(1, 2).flatten(2))
+        near = rotate(qkv[:, :, :self.heads], view.near).transpose(1, 2) if view.near else None
+        return self.out_proj(attend(q.transpose(1, 2), k, v, view, near).transpose(1, 2).flatten(2))
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """q [b, h, n, d] over k, v [b, h, keys, d] -> [b, h, n, d]; mask [b, 1, n, keys]."""
-    if q.shape[2] > 2 or q.is_cuda:
-        return F.scaled_dot_product_attention(q, k, v, mask)
-    scores = (q @ k.mT).float() * q.shape[-1] ** -0.5      # few queries on a CPU: 2-6 x faster in plain words
-    return torch.softmax(scores.masked_fill(~mask, -1e30), -1).to(v.dtype) @ v
+def attend(q: Tensor, k: Tensor, v: Tensor, view: View, near: Tensor | None) -> Tensor:
+    """q [b, h, n, d] over k, v [b, h, keys, d] -> [b, h, n, d]; near: q as the pinned keys see it."""
+    if near is None and (q.shape[2] > 2 or q.is_cuda):
+        return F.scaled_dot_product_attention(q, k, v, view.mask)
+    scores = q @ k.mT                                      # few queries on a CPU: 2-6 x faster in plain words
+    if near is not None:
+        scores = torch.where(view.pinned, near @ k.mT, scores)
+    scores = scores.float() * q.shape[-1] ** -0.5
+    return torch.softmax(scores.masked_fill(~view.mask, -1e30), -1).to(v.dtype) @ v
 
 
 class GatedMLP(nn.Module):
@@ -139,8 +161,8 @@ class Layer(nn.Module):
         self.scale1 = None if lm else nn.Parameter(torch.full((dim,), config.layer_scale))
         self.scale2 = None if lm else nn.Parameter(torch.full((dim,), config.layer_scale))
 
-    def forward(self, x: Tensor, rope, mask: Tensor, store=None) -> Tensor:
-        a = self.attn(self.norm1(x), rope, mask, store)
+    def forward(self, x: Tensor, view: View, store=None) -> Tensor:
+        a = self.attn(self.norm1(x), view, store)
         x = x + (a if self.scale1 is None else a * self.scale1)
         m = self.mlp(self.norm2(x))
         return x + (m if self.scale2 is None else m * self.scale2)
@@ -157,13 +179,16 @@ class Transformer(nn.Module):
         self.config = config
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
 
-    def new_state(self, batch: int, chunk: int = 1, ring: str = "exact") -> KVState:
-        """Empty memory. ring: "exact" (a stream equals the offline model for ever) or "official"."""
+    def new_state(self, batch: int, chunk: int = 1, ring: str = "exact", pinning: bool = False) -> KVState:
+        """Empty memory. ring: "exact" (a stream equals the offline model for ever) or "official"; pinning:
+        some first steps may be kept for good (`KVState.pin`).
+        """
         c, w = self.config, next(self.parameters())
         slots = c.context + (chunk - 1 if ring == "exact" else 0)
         k = w.new_zeros(c.layers, batch, c.heads, slots, c.dim // c.heads)
         pos = torch.full((batch, slots), -1, dtype=torch.int64, device=w.device)
-        return KVState(k, k.clone(), pos, chunk, ring == "official")
+        kept = torch.zeros(batch, dtype=torch.int64, device=w.device) if pinning else None
+        return KVState(k, k.clone(), pos, kept, chunk, ring == "official")
 
     def visible(self, query: Tensor, key: Tensor, official: bool) -> Tensor:
         """Mask [b, 1, n, c]: key steps at or before the query's own, and no older than the context."""
@@ -174,14 +199,28 @@ class Transformer(nn.Module):
     def forward(self, x: Tensor, t: Tensor, state: KVState | None = None,
                 active: Tensor | None = None) -> Tensor:
         query = t[:, None] + torch.arange(x.shape[1], device=x.device)                   # [b, n]
-        rope = rope_table(query, self.config.dim // self.config.heads, self.config.max_period)
         if state is None:
-            mask = self.visible(query, query, False)
+            view = View(self._rope(query), self.visible(query, query, False))
             for layer in self.layers:
-                x = layer(x, rope, mask)
+                x = layer(x, view)
             return x
         where, used = state.claim(query, active), state.used(query)
-        mask = self.visible(query, state.pos[:, :used], state.official)
+        view = self._view(query, state, used)
         for i, layer in enumerate(self.layers):
-            x = layer(x, rope, mask, lambda k, v, i=i: state.write(i, where, used, k, v, active))
+            x = layer(x, view, lambda k, v, i=i: state.write(i, where, used, k, v, active))
         return x
+
+    def _rope(self, query: Tensor) -> tuple[Tensor, Tensor]:
+        return rope_table(query, self.config.dim // self.config.heads, self.config.max_period)
+
+    def _view(self, query: Tensor, state: KVState, used: int) -> View:
+        """Pinned steps stay in sight, and seem to lie just before the oldest step that is remembered: no
+        distance between a query and a key is ever longer than the ring.
+        """
+        pos = state.pos[:, :used]
+        mask = self.visible(query, pos, state.official)
+        if state.kept is None:
+            return View(self._rope(query), mask)
+        pinned = ((pos >= 0) & (pos < state.kept[:, None]))[:, None, None]
+        near = query.clamp(max=state.pos.shape[1] - 1)
+        return View(self._rope(query), mask | pinned, self._rope(near), pinned)

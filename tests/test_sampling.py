@@ -9,12 +9,7 @@ LOGITS = torch.tensor([2.0, 1.0, 0.5, 0.0, -0.5, -1.0, -3.0, 1.5])
 
 
 def drawn(temperature=1.0, top_k=8, t=0, row=0, seeds=SEEDS):
-    return draw(temperature, top_k, seeds, torch.full_like(seeds, t), row)
-
-
-def draw(temperature, top_k, seeds, t, row):
-    noise = exponential(seeds, t, torch.tensor([row]), len(LOGITS))[:, 0]
-    return sample(LOGITS.expand(len(seeds), -1), temperature, top_k, lambda: noise)
+    return sample(LOGITS.expand(len(seeds), -1), temperature, top_k, seeds, torch.full_like(seeds, t), row)
 
 
 def share(tokens, n=8):
@@ -44,7 +39,7 @@ def test_only_the_top_k():
 
 def test_one_conversation_over_time_is_fair():
     seeds, t = torch.full_like(SEEDS, 5), SEEDS
-    assert near(share(draw(1.0, 8, seeds, t, 3)), torch.softmax(LOGITS, -1))
+    assert near(share(sample(LOGITS.expand(len(t), -1), 1.0, 8, seeds, t, 3)), torch.softmax(LOGITS, -1))
 
 
 def test_rows_steps_and_seeds_are_independent():
@@ -55,7 +50,7 @@ def test_rows_steps_and_seeds_are_independent():
 
 
 def test_noise_is_exponential_and_never_degenerate():
-    noise = exponential(SEEDS, SEEDS * 0, torch.tensor([7]), 50)
+    noise = exponential(SEEDS, SEEDS * 0, 7, torch.arange(50).expand(len(SEEDS), -1))
     assert noise.isfinite().all() and (noise > 0).all()
     assert abs(noise.mean() - 1) < 0.01 and abs(noise.var() - 1) < 0.02
 
