@@ -120,6 +120,7 @@ def formula(x: Tensor, q: Tensor, scale: Tensor) -> Tensor:
 
 @cache
 def _fused():
+    torch._dynamo.config.cache_size_limit = 64      # a kernel for each of nine shapes; 8 is where it gives up
     return torch.compile(formula, dynamic=False)
 
 
