@@ -152,9 +152,9 @@ class Session:
 
     def _hear(self, sound: Tensor) -> Frame:
         """The common step, all on the device (as one captured graph on a GPU), with one copy back."""
-        if self._round is None:
-            self._round = graphs.capture(self._listen_and_speak, sound, self.state)
-        pcm, frame = self._round(sound).cpu().split([sound.shape[-1], self.config.rows], 1)
+        if self._round is None or self._round[0] is not self.sampling:     # other temperatures, another graph
+            self._round = self.sampling, graphs.capture(self._listen_and_speak, sound, self.state)
+        pcm, frame = self._round[1](sound).cpu().split([sound.shape[-1], self.config.rows], 1)
         return self._deliver(frame.long(), pcm, [True] * self.rows)
 
     def _listen_and_speak(self, sound: Tensor) -> Tensor:
