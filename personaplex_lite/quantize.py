@@ -60,9 +60,9 @@ class QuantLinear(nn.Module):
 
     def __init__(self, kind: str, out: int, inner: int, parts: int = 1):
         super().__init__()
-        if kind not in KINDS or inner % GROUP:
+        if kind not in KINDS or inner % GROUP or out % 16:
             raise ValueError(f"cannot hold [{out}, {inner}] as {kind}: {' or '.join(KINDS)}, "
-                             f"inputs in multiples of {GROUP}")
+                             f"inputs in multiples of {GROUP}, outputs of 16")
         self.kind, self.shape = kind, (out, inner)
         eight = kind == "int8"
         self.register_buffer("q", torch.empty(parts, out, inner if eight else inner // 2,
@@ -104,7 +104,7 @@ class QuantLinear(nn.Module):
 def product(kind: str, x: Tensor, q: Tensor, scale: Tensor) -> Tensor:
     """x [n, i] times a quantised matrix -> [n, o]."""
     if x.device.type != "cpu":
-        return _fused()(x, q, scale)
+        return _fused()(x, q, scale.view(torch.int16))
     x = x.bfloat16().contiguous()
     if kind == "int8":
         return torch._weight_int8pack_mm(x, q, scale)
@@ -112,16 +112,19 @@ def product(kind: str, x: Tensor, q: Tensor, scale: Tensor) -> Tensor:
 
 
 def formula(x: Tensor, q: Tensor, scale: Tensor) -> Tensor:
-    """The same in plain words: the GPU's kernel is fused from this."""
-    if q.dtype == torch.int8:
-        return F.linear(x, q.to(x.dtype)) * scale.to(x.dtype)      # scaled once, after the sum
-    return F.linear(x, dequantise(q, scale).to(x.dtype))
+    """The same in plain words, scaled before the sum lest fp16 overflow; the GPU kernel is fused from it."""
+    return F.linear(x, dequantise(q, scale.float()).to(x.dtype))
+
+
+def _unpacked(x: Tensor, q: Tensor, bits: Tensor) -> Tensor:
+    """`formula`, its bf16 scales passed as int16 bits: torch compiles nothing that takes bf16 on a T4."""
+    return formula(x, q, (bits.int() << 16).view(torch.float32))
 
 
 @cache
 def _fused():
     torch._dynamo.config.cache_size_limit = 64      # a kernel for each of nine shapes; 8 is where it gives up
-    return torch.compile(formula, dynamic=False)
+    return torch.compile(_unpacked, dynamic=False)
 
 
 def prepare(model: nn.Module, kind: str) -> None:
