@@ -1,24 +1,26 @@
-"""An agent: weights, codec, tokenizer and voices; and `load`, which reads one from a folder."""
+"""An agent: weights, codec, tokenizer and voices; and `load`, which finds and reads one."""
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-from .checkpoint import CheckpointError, load_lm, load_mimi
-from .config import LMConfig, MimiConfig, SamplingConfig, from_dict
+from . import quantize
+from .checkpoint import load_lm, load_mimi, stored_weights
+from .config import SamplingConfig
+from .convert import verify
+from .hub import KNOWN, fetch, look
 from .lm import LM
 from .mimi import Mimi
 from .persona import Persona, Voice
+from .plan import FLOATS, WEIGHTS, ensure, half, shorten
 from .session import Session
 from .text import Text
 
 LITE = Path(__file__).resolve().parents[1] / "data" / "lite"
 NOBODY = Persona()        # no voice, no role: the bare model
-TYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
@@ -57,25 +59,31 @@ class Agent:
         return Session(self, personas, seeds, **options)
 
 
-def load(source=None, device: str = "cpu", weights: str = "f32") -> Agent:
-    """An agent from a folder: `lite`, which ships with the project, if none is named.
+def load(source=None, device: str = "cpu", weights: str | None = None, revision: str | None = None,
+         context: int | None = None) -> Agent:
+    """An agent from a folder or the hub: `lite`, which ships with the project, if none is named.
 
-    The folder holds config.json, lm.safetensors, mimi.safetensors, tokenizer.model and voices/*.safetensors.
-    Raises FileNotFoundError or CheckpointError with what is missing.
+    source : a folder in our layout (config.json, lm.safetensors, mimi.safetensors, tokenizer.model, voices/),
+    in the official one, or converted; or a hub id such as "nvidia/personaplex-7b-v1", with its `revision`.
+    weights : f32, bf16, fp16, int8 or int4; by default what a converted folder holds, f32 for small models,
+    bf16 for large ones (fp16 on GPUs that cannot compute with bf16). context : remember fewer frames than the
+    model can, to save memory. Files of 8 depth steps (Moshi's) stay so: such a model does not guess the user.
+    Raises FileNotFoundError, HubError, CheckpointError or MemoryError with what to do next.
     """
-    folder = Path(source or LITE)
-    if weights not in TYPES:
-        raise ValueError(f"weights={weights!r}: one of {', '.join(TYPES)}")
-    if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"no checkpoint in {folder}: it must hold config.json and the files "
-                                "that it names")
-    try:
-        about = json.loads((folder / "config.json").read_text())
-        lm, mimi = from_dict(LMConfig, about["lm"]), from_dict(MimiConfig, about["mimi"])
-        sampling = SamplingConfig(**about.get("sampling", {}))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{folder}/config.json is not a config of this project: {error!r}") from None
-    return Agent(load_lm(folder / "lm.safetensors", lm, device, TYPES[weights]),
-                 load_mimi(folder / "mimi.safetensors", mimi, device),
-                 Text(folder / "tokenizer.model", lm.pad, lm.epad),
-                 {p.stem: p for p in sorted((folder / "voices").glob("*.safetensors"))}, sampling)
+    if weights not in (None, *WEIGHTS):
+        raise ValueError(f"weights={weights!r}: one of {', '.join(WEIGHTS)}")
+    device = str(device)
+    if source in KNOWN:
+        ensure(*KNOWN[source](), weights or half(device), device, context)      # before 16.7 GB come down
+    folder = fetch(source or LITE, revision)
+    files = look(folder)
+    verify(folder)
+    stored = stored_weights(files.lm)
+    large = files.lm.stat().st_size > 2e9
+    weights = weights or stored or (half(device) if large else "f32")
+    ensure(files.lm_config, files.mimi_config, weights, device, context)
+    kind = weights if stored or weights in quantize.KINDS else None
+    config = shorten(files.lm_config, context)
+    lm = load_lm(files.lm, config, device, FLOATS.get(weights) or FLOATS[half(device)], weights=kind)
+    return Agent(lm, load_mimi(files.mimi, files.mimi_config, device),
+                 Text(files.tokenizer, config.pad, config.epad), files.voices, files.sampling)

@@ -188,7 +188,7 @@ class Transformer(nn.Module):
         k = w.new_zeros(c.layers, batch, c.heads, slots, c.dim // c.heads)
         pos = torch.full((batch, slots), -1, dtype=torch.int64, device=w.device)
         kept = torch.zeros(batch, dtype=torch.int64, device=w.device) if pinning else None
-        return KVState(k, k.clone(), pos, kept, chunk, ring == "official")
+        return KVState(k, torch.zeros_like(k), pos, kept, chunk, ring == "official")
 
     def visible(self, query: Tensor, key: Tensor, official: bool) -> Tensor:
         """Mask [b, 1, n, c]: key steps at or before the query's own, and no older than the context."""
