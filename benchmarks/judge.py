@@ -11,6 +11,7 @@ from importlib import import_module
 from math import sqrt
 
 import numpy as np
+import torch
 
 from personaplex_lite.audio import RATE, resample
 from recipe import world
@@ -103,13 +104,13 @@ def wanted(kind: str, facts: world.Facts, item: str | None) -> tuple[str, ...]:
     """What a right answer must contain, word for word."""
     return {"price": (item, facts.prices.get(item)), "open": ("open", facts.opens),
             "close": ("close", facts.closes), "name": (facts.name,), "company": (facts.company,),
-            "unknown": ("do not know",)}[kind]
+            "rule": (facts.rule,), "unknown": ("do not know",)}[kind]
 
 
 def right(said: str, want: tuple[str, ...]) -> bool:
     """Whether it holds all that is wanted, no other number, and no "do not know" unless that is wanted."""
     words = normalise(said)
-    text, others = f" {' '.join(words)} ", NUMBERS & {*words} - {*want}
+    text, others = f" {' '.join(words)} ", NUMBERS & {*words} - {*" ".join(want).split()}
     hedges = " do not know " in text and "do not know" not in want
     return all(f" {phrase} " in text for phrase in want) and not others and not hedges
 
@@ -139,6 +140,38 @@ def hear(pcm: np.ndarray) -> str:
     segments, _ = _whisper().transcribe(resample(pcm, RATE, 16_000), language="en", beam_size=1,
                                         temperature=0, condition_on_previous_text=False, vad_filter=True)
     return " ".join(segment.text.strip() for segment in segments)
+
+
+@cache
+def _silero():
+    return need("silero_vad").load_silero_vad()
+
+
+def voiced(pcm: np.ndarray) -> list[tuple[float, float]]:
+    """Where a voice is heard, (start, end) in seconds, by silero's own defaults; not rounded."""
+    find = need("silero_vad").get_speech_timestamps
+    spans = find(torch.from_numpy(resample(pcm, RATE, 16_000)), _silero(), sampling_rate=16_000)
+    return [(span["start"] / 16_000, span["end"] / 16_000) for span in spans]
+
+
+def heard_words(pcm: np.ndarray, segments: list[tuple[float, float]]) -> list[tuple[str, float, float]]:
+    """What whisper understands, word by word with seconds, each kept inside the nearest voice segment."""
+    found, _ = _whisper().transcribe(resample(pcm, RATE, 16_000), language="en", beam_size=1, temperature=0,
+                                     condition_on_previous_text=False, vad_filter=True, word_timestamps=True)
+    words: list[tuple[str, float, float]] = []
+    for w in (w for segment in found for w in segment.words if any(map(str.isalnum, w.word))):
+        if words and not w.word.startswith(" "):                # "uh", "-huh": one word
+            words[-1] = words[-1][0] + w.word, words[-1][1], w.end
+        else:
+            words.append((w.word.strip(), w.start, w.end))
+    return [(text, *_inside(start, end, segments)) for text, start, end in words if segments]
+
+
+def _inside(start: float, end: float, segments: list[tuple[float, float]]) -> tuple[float, float]:
+    """(start, end) cut to the segment it overlaps most, or lies nearest to."""
+    a, b = max(segments, key=lambda s: min(end, s[1]) - max(start, s[0]))
+    start = min(max(start, a), b)
+    return start, max(start, min(end, b))
 
 
 def speaker(pcm: np.ndarray) -> np.ndarray | None:

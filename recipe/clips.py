@@ -26,10 +26,12 @@ from . import world
 from .speech import AGENT_VOICES, USER_VOICES, synth
 
 SHARD = 400                                     # clips
-AGENT_SHARES = {"price": .42, "greeting": .26, "company": .11, "open": .04, "close": .05, "name": .05,
-                "unknown": .03, "thanks": .02, "bye": .02}
-USER_SHARES = {"price": .40, "open": .09, "close": .09, "name": .08, "company": .08, "unknown": .11,
-               "greeting": .05, "thanks": .05, "bye": .05}
+AGENT_SHARES = {"price": .44, "greeting": .19, "company": .10, "open": .04, "close": .05, "name": .05,
+                "rule": .03, "talk": .05, "murmur": .01, "unknown": .015, "thanks": .01, "bye": .01,
+                "story": .005}
+USER_SHARES = {"price": .38, "open": .06, "close": .06, "name": .05, "company": .05, "unknown": .07,
+               "rule": .05, "talk": .05, "rest": .08, "lead": .02, "story": .04, "barge": .01, "change": .01,
+               "again": .01, "greeting": .02, "thanks": .02, "bye": .02}
 VOICE_SEEDS = {"train": 5, "test": 1}           # how often each voice says each prompt sentence
 TEST_SEEDS = 1_000_000                          # test seeds start here: no test clip is also a training clip
 
@@ -57,10 +59,16 @@ def agent_sentences(kind, split):
         "name": [{"name": name} for name in world.NAMES],
         "open": [{"opens": hour} for hour in world.OPENS],
         "close": [{"closes": hour} for hour in world.CLOSES],
+        "rule": [{"rule": rule} for rule in world.RULES],
     }
+    fixed = {"murmur": world.MURMURS, "story": [world.STORY_ANSWER],
+             "talk": [text for talk in world.TALKS.values()
+                      for text in (talk["hello"], *(answer for _, answer in talk["pairs"]))]}
+    if kind in fixed:
+        return [(text, {}) for text in fixed[kind]]
     sentences = []
     for slots in pairs.get(kind, [{}]):
-        known = {"name": "", "company": "", "opens": "", "closes": ""} | slots
+        known = {"name": "", "company": "", "opens": "", "closes": "", "rule": ""} | slots
         item, price = known.pop("item", None), known.pop("price", None)
         sentences.append((world.answer(kind, world.Facts(prices={item: price}, **known), item), slots))
     return sentences
@@ -68,11 +76,20 @@ def agent_sentences(kind, split):
 
 def user_sentences(kind, split):
     """All (text, slots) a user can say for `kind`; a price question about every item, whoever sells it."""
+    fixed = {"lead": [*world.ASKING, *world.LEADS], "story": [*world.STORY, *world.STORY_ENDS],
+             "barge": world.BARGES, "change": world.CHANGES, "again": world.AGAIN[split],
+             "talk": [asked for talk in world.TALKS.values() for asked, _ in talk["pairs"]]}
+    if kind in fixed:
+        return [(text, {}) for text in fixed[kind]]
     items = [{"item": item} for item in world.ITEMS] if kind == "price" else [{}]
+    if kind == "rest":          # what follows "can you tell me"
+        return [(text.format(item=item), {"about": about} | ({"item": item} if item else {}))
+                for about, texts in world.INDIRECT.items() for text in texts
+                for item in (world.ITEMS if "{item}" in text else [None])]
     return [(phrasing.format(**slots), slots) for phrasing in world.phrasings(kind, split) for slots in items]
 
 
-def inventory(split="train", n_agent=6000, n_user=4500, seed=0):
+def inventory(split="train", n_agent=10_000, n_user=7500, seed=0):
     """-> list[ClipSpec], shuffled: about n_agent and n_user clips and the voice prompts, no two alike.
 
     Within a kind, sentences x voices are drawn without replacement; once used up, again with the next seed.
@@ -111,7 +128,7 @@ def build(folder, specs, workers=2):
 def _write_shard(job):
     """Synthesise one shard and put its two files in place."""
     path, specs = job
-    spoken = [synth(spec.text, spec.voice, spec.seed) for spec in specs]
+    specs, spoken = zip(*((spec, clip) for spec in specs if (clip := _spoken(spec)) is not None))
     pcm = [np.round(np.clip(clip.pcm, -1, 1) * 32767).astype(np.int16) for clip in spoken]
     phones = [clip.phones for clip in spoken]
     records = [asdict(spec) | {"words": clip.words, "seconds": round(clip.seconds, 4)}
@@ -122,6 +139,14 @@ def _write_shard(job):
     os.replace(partial, path.with_suffix(".npz"))
     partial.write_text(json.dumps(records))
     os.replace(partial, path.with_suffix(".json"))
+
+
+def _spoken(spec):
+    """One clip; None where words and phones cannot be matched."""
+    try:
+        return synth(spec.text, spec.voice, spec.seed)
+    except ValueError:
+        return None
 
 
 def _offsets(arrays):

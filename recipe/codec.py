@@ -142,7 +142,8 @@ def kmeans(x: Tensor, k: int, rounds: int = 12) -> Tensor:
 def quantise(rvq, latent: Tensor, mode: str) -> tuple[Tensor, Tensor, Tensor]:
     """latent [b, t, dim] -> (what the decoder gets, semantic vector [b, t, d], commitment loss).
 
-    mode "none": pass through the projections; "half": only every second item is quantised; "all".
+    mode "none": pass through the projections; "half": only every second item is quantised; "all"; "fixed":
+    all, and the codebooks do not learn.
     """
     out, semantic, commit = 0.0, None, latent.new_zeros(())
     mix = torch.full((len(latent), 1, 1), float(mode != "none"), device=latent.device)
@@ -153,7 +154,8 @@ def quantise(rvq, latent: Tensor, mode: str) -> tuple[Tensor, Tensor, Tensor]:
         rest, total = x.detach(), torch.zeros_like(x)
         if mode != "none":
             for book in part.codebooks[:count]:
-                learn_book(book, rest.flatten(0, 1))
+                if mode != "fixed":
+                    learn_book(book, rest.flatten(0, 1))
                 entry = book.decode(book.encode(rest))
                 rest, total = rest - entry, total + entry
             commit = commit + (x - total).square().mean()
@@ -196,8 +198,11 @@ def losses(model, helpers, spectra, wav, phones, mode, step) -> dict[str, Tensor
 
 
 def train(data, out, steps: int = 15_000, seed: int = 0, batch: int = 2, frames: int = 12, free: int = 1500,
-          peak: float = 1.5e-3) -> Path:
-    """Train the codec on the clips in `data`; checkpoints and `mimi.safetensors` go to `out`. Resumes."""
+          peak: float = 1.5e-3, warm=None) -> Path:
+    """Train the codec on the clips in `data`; checkpoints and `mimi.safetensors` go to `out`. Resumes.
+
+    warm : folder of another training whose weights and codebooks to begin with (free = 0), or None.
+    """
     rank, world, device = start()
     torch.manual_seed(seed)
     config, run = lite_mimi(), Run(out, rank)
@@ -208,12 +213,14 @@ def train(data, out, steps: int = 15_000, seed: int = 0, batch: int = 2, frames:
     both = nn.ModuleDict({"model": model, "helpers": helpers}).to(device)
     clips, mean = Clips(data, seed * 1000 + rank), Average(model)
     adam = torch.optim.AdamW(both.parameters(), peak, betas=(0.8, 0.99), weight_decay=1e-3, foreach=True)
+    if warm is not None:
+        Run(warm, rank).resume(both=both, mean=mean)
     first = run.resume(both=both, mean=mean, adam=adam)
     smooth = {}
     bar = tqdm(range(first, steps), initial=first, total=steps, desc="codec", disable=rank > 0, mininterval=5)
     for step in bar:
         torch.manual_seed(seed * 1_000_003 + step)      # a resumed run draws what an unbroken one would
-        if step == free:
+        if step == free and warm is None:
             start_books(model, clips)
         mode = "none" if step < free else "half" if step < 0.6 * steps else "all"
         wav, phones = clips.batch(batch, frames * config.frame_size, step * world + rank)
@@ -226,6 +233,40 @@ def train(data, out, steps: int = 15_000, seed: int = 0, batch: int = 2, frames:
         if step % 100 == 99:
             bar.set_postfix({k: f"{v:.3f}" for k, v in smooth.items()})
             run.log(step=step + 1, mode=mode, lr=lr, **smooth)
+        if step % SAVE_EVERY == SAVE_EVERY - 1 or step + 1 == steps:
+            run.save(step + 1, both=both, mean=mean, adam=adam)
+            export(model, mean, run.folder)
+    return run.folder / "mimi.safetensors"
+
+
+def polish(data, out, steps: int = 6000, seed: int = 0, batch: int = 2, frames: int = 12,
+           peak: float = 5e-4) -> Path:
+    """The decoder alone, a little longer: encoder and codebooks of `out`/mimi.safetensors stay as they are,
+    so that what was encoded with them, and learnt from that, stays valid. Resumes from `out`/polish.
+    """
+    rank, world, device = start()
+    run, config = Run(Path(out) / "polish", rank), lite_mimi()
+    model, helpers, spectra = Mimi(config), Helpers(config), Spectra().to(device)
+    both = nn.ModuleDict({"model": model, "helpers": helpers}).to(device)
+    Run(out, rank).resume(both=both)
+    model.load_state_dict(checkpoint.load_mimi(Path(out) / "mimi.safetensors", config).state_dict())
+    heard = (model.encoder, model.encoder_transformer, model.downsample, model.rvq)
+    for part in heard:
+        part.requires_grad_(False)
+    model.rvq.semantic.output_proj.requires_grad_(True)
+    model.rvq.acoustic.output_proj.requires_grad_(True)
+    clips, mean = Clips(data, seed * 1000 + rank), Average(model)
+    adam = torch.optim.AdamW([p for p in both.parameters() if p.requires_grad], peak, betas=(0.8, 0.99))
+    first, smooth = run.resume(both=both, mean=mean, adam=adam), {}
+    for step in tqdm(range(first, steps), initial=first, total=steps, desc="polish", mininterval=5):
+        wav, phones = clips.batch(batch, frames * config.frame_size, 10**7 + step * world + rank)
+        parts = losses(model, helpers, spectra, wav.to(device), phones.to(device), "fixed", step)
+        update(both, adam, parts["spectra"] + parts["mel"], cosine(step, steps, peak), world)
+        mean.update(model)
+        for name in ("spectra", "mel"):
+            smooth[name] = 0.99 * smooth.get(name, parts[name].item()) + 0.01 * parts[name].item()
+        if step % 100 == 99:
+            run.log(step=step + 1, **smooth)
         if step % SAVE_EVERY == SAVE_EVERY - 1 or step + 1 == steps:
             run.save(step + 1, both=both, mean=mean, adam=adam)
             export(model, mean, run.folder)

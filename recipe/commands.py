@@ -1,4 +1,4 @@
-"""`personaplex-lite train data | codec | encode | lm`: the stages that make data/lite from nothing."""
+"""`personaplex-lite train data | codec | encode | lm`, `polish` and `curves`: how data/lite is made."""
 from __future__ import annotations
 
 import argparse
@@ -16,7 +16,8 @@ def train_data(args) -> None:
 
 def train_codec(args) -> None:
     from . import codec
-    print(codec.train(args.data, args.out, args.steps, args.seed))
+    free = 0 if args.warm else 1500
+    print(codec.train(args.data, args.out, args.steps, args.seed, free=free, warm=args.warm))
 
 
 def train_encode(args) -> None:
@@ -40,7 +41,17 @@ def train_lm(args) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     if not (args.out / "tokenizer.model").exists():
         tokenizer.train(args.out / "tokenizer.model")
-    print(lm.train(args.data, args.out, args.steps, args.read, args.seed, args.batch))
+    print(lm.train(args.data, args.out, args.steps, args.read, args.seed, args.batch, warm=args.warm))
+
+
+def train_polish(args) -> None:
+    from . import codec
+    print(codec.polish(args.data, args.out, args.steps, args.seed))
+
+
+def train_curves(args) -> None:
+    from . import curves
+    print(curves.draw(args.runs, args.out))
 
 
 def add_training(stages) -> None:
@@ -48,16 +59,24 @@ def add_training(stages) -> None:
     data = command(stages, "data", train_data, "speak the little world's sentences")
     data.add_argument("--out", type=Path, default=Path("runs/clips"))
     data.add_argument("--split", choices=["train", "test"], default="train")
-    numbers(data, agent=12_000, user=16_000, seed=0, workers=2)
+    numbers(data, agent=10_000, user=7_500, seed=0, workers=2)
     codec = command(stages, "codec", train_codec, "train the codec on the clips")
     folders(codec, data="runs/clips/train", out="runs/codec")
     numbers(codec, steps=15_000, seed=0)
+    codec.add_argument("--warm", type=Path, help="folder of another codec to begin with")
     encode = command(stages, "encode", train_encode, "turn every clip into codes")
     folders(encode, data="runs/clips", codec="runs/codec", out="runs/encoded")
     numbers(encode, seed=0)
     lm = command(stages, "lm", train_lm, "train the language model on dialogues made of the codes")
     folders(lm, data="runs/encoded", out="runs/lm")
     numbers(lm, steps=6000, read=1250, seed=0, batch=5)
+    lm.add_argument("--warm", type=Path, help="folder of another training to begin with")
+    polish = command(stages, "polish", train_polish, "train the codec's decoder further; codes stay valid")
+    folders(polish, data="runs/clips/train", out="runs/codec")
+    numbers(polish, steps=5000, seed=0)
+    curves = command(stages, "curves", train_curves, "draw the losses of some trainings")
+    curves.add_argument("runs", type=Path, nargs="+", help="folders with log.jsonl")
+    curves.add_argument("--out", type=Path, default=Path("docs/training.png"))
 
 
 def folders(sub, **defaults: str) -> None:

@@ -22,14 +22,10 @@ from personaplex_lite.config import LMConfig
 from personaplex_lite.persona import lay_out
 from personaplex_lite.text import FRAME, Text
 
-from . import world
-
 RATE = 24_000
 LEAD, TAIL = 5, 4                       # frames of silence encoded before and after each clip
 NOISES = (0.0, 3e-4, 2e-3)              # standard deviation of the user's background, one per dialogue
-TEXT_LEADS = 2                          # frames by which a word's text comes before its sound
-ASKED = {"price": 8, "open": 2, "close": 2, "name": 2, "company": 2, "unknown": 3,
-         "thanks": 0.5, "bye": 0.5, "greeting": 0.7}            # how often users want what
+TEXT_LEADS = 1                          # frames by which a word's text comes before its sound
 
 
 def encode_clips(folder, mimi, out, seed: int = 0) -> None:
@@ -101,7 +97,7 @@ class Clip:
 
 
 class Library:
-    """The encoded clips of a split, by (side, voice, text), and by what a question is about."""
+    """The encoded clips of a split: agents' by (voice, text), users' by (voice, what it is about)."""
 
     def __init__(self, folder):
         self.said, self.asked, self.voices, self.greetings = (defaultdict(list) for _ in range(4))
@@ -117,11 +113,24 @@ class Library:
                     if record["kind"] == "greeting":
                         self.greetings[voice].append(clip)
                 else:
-                    about = record["kind"], record["slots"].get("item")
-                    self.asked[(voice, record["noise"], *about)].append(clip)
+                    self.asked[voice, topic(record)].append(clip)
         with np.load(Path(folder).parent / "rooms.npz") as data:
             self.rooms = data["rooms"]
-        self.users = sorted({key[0] for key in self.asked})
+        self.users = sorted({voice for voice, _ in self.asked})
+        self.talkers = sorted({voice for voice, about in self.asked if about[0] == "story"}) or self.users
+
+    def pick(self, rng: Random, voice: str, about: tuple, noise: int) -> Clip | None:
+        """A user's clip on a topic, before the same background if there is one; None if there is none."""
+        clips = self.asked.get((voice, about), [])
+        return rng.choice([c for c in clips if c.record["noise"] == noise] or clips) if clips else None
+
+
+def topic(record: dict) -> tuple:
+    """What a user's clip is about: (kind, item or None), ("rest", kind, item) or (kind, its text)."""
+    kind, slots = record["kind"], record["slots"]
+    if kind == "rest":
+        return kind, slots["about"], slots.get("item")
+    return (kind, record["text"]) if kind in ("lead", "story", "talk") else (kind, slots.get("item"))
 
 
 class Dialogue:
@@ -150,18 +159,27 @@ class Dialogue:
         order = [*range(8), *range(skip, skip + max(0, n - 8))][:n]
         self.frames[self.config.user, self.t:] = codes[:, order]
 
-    def place(self, rows: slice, clip: Clip, frame: int) -> float:
-        """Lay a clip so that its sound begins at `frame`; return the frame where it ends."""
+    def place(self, rows: slice, clip: Clip, frame: int, until: int | None = None) -> float:
+        """Lay a clip so that its sound begins at `frame`; return the frame where it ends. until: the frame
+        at which it breaks off.
+        """
         at = frame - int(clip.first)
-        skip = max(0, self.t - at)
-        codes = clip.codes[:, skip:][:, :max(0, self.frames.shape[1] - at - skip)]
+        skip, until = max(0, self.t - at), min(until or len(self.loss), len(self.loss))
+        if rows == self.config.agent:       # no silence of the clip's own: it would tell that words will come
+            skip, until = max(skip, int(clip.first)), min(until, int(at + clip.last) + 2)
+        codes = clip.codes[:, skip:][:, :max(0, until - at - skip)]
         self.frames[rows, at + skip:at + skip + codes.shape[1]] = codes
         if rows == self.config.agent:
-            self.speaks[max(0, frame):int(at + clip.last) + 2] = True
-            self.words(self.frames[0], clip, at, -TEXT_LEADS, epad=True)
+            self.speaks[max(0, frame):until] = True
+            self.words(self.frames[0][:until], clip, at, -TEXT_LEADS, epad=True)
         else:
             self.words(self.user_text, clip, at, 5, epad=False)
-        return at + clip.last
+        return min(at + clip.last, until)
+
+    def erase(self, first: int) -> None:
+        """Unsay what the agent says from a frame on."""
+        self.frames[self.config.agent, first:] = np.array(self.config.silence)[:, None]
+        self.frames[0, first:], self.speaks[first:], self.fact[first:] = self.config.pad, False, False
 
     def words(self, row: np.ndarray, clip: Clip, at: int, shift: int, epad: bool) -> None:
         """Write a clip's words into a text row, one piece a frame, each `shift` frames from its sound."""
@@ -178,90 +196,3 @@ class Dialogue:
                     if epad:
                         self.fact[frame + i] = word in facts
             free = frame + len(pieces)
-
-
-class Dialogues:
-    """Draws conversations of one split: `sample(rng, total)` -> Dialogue of `total` frames."""
-
-    def __init__(self, library: Library, text: Text, config: LMConfig, split: str = "train"):
-        self.library, self.text, self.config, self.split = library, text, config, split
-
-    def sample(self, rng: Random, total: int) -> Dialogue:
-        lib, talk = self.library, Dialogue(self.config, self.text, total)
-        voice, noise = rng.choice(sorted(lib.voices)), rng.choice([0, 0, 1, 2])
-        hello = rng.choice(lib.greetings[voice])
-        facts = self._named(world.make_facts(rng, self.split), hello, rng)
-        sample = rng.choice(lib.voices[voice]).codes
-        talk.prompt(sample[:, 1:rng.randrange(14, 26)], self.text.role(world.role_text(facts, rng)))
-        talk.room(lib.rooms[noise], rng)
-        user, end = rng.choice(lib.users), float(talk.t)
-        if rng.random() < 0.35:                 # nobody speaks for a second: the agent opens the talk
-            end = talk.place(self.config.agent, hello, talk.t + rng.randrange(14, 20))
-            gap = rng.randrange(5, 20)
-        else:
-            gap = rng.randrange(1, 9)
-        while end + gap < total:
-            end = self._exchange(talk, rng, facts, voice, user, noise, int(end) + gap)
-            gap = rng.randrange(30, 50) if rng.random() < 0.1 else rng.randrange(5, 20)
-        return talk
-
-    def _named(self, facts, hello: Clip, rng: Random):
-        """The same kind of facts for the company and name that this greeting says."""
-        slots = hello.record["slots"]
-        items = world.BUSINESSES[slots["company"].split(" ", 1)[1]]
-        items = rng.sample(items, len(facts.prices))
-        prices = {i: rng.choice(world.choices_for(i, world.PRICES, self.split)) for i in items}
-        return world.Facts(slots["name"], slots["company"], facts.opens, facts.closes, prices)
-
-    def _exchange(self, talk, rng, facts, voice, user, noise, start: int) -> float:
-        lib = self.library
-        kind = rng.choices(list(ASKED), ASKED.values())[0]
-        kind, item, _, reply = world.exchange(facts, rng, self.split, kind)
-        asked = lib.asked.get((user, noise, "price" if item else kind, item))
-        answers = lib.said.get((voice, reply))
-        if not asked or not answers:
-            return start - 5
-        end = talk.place(self.config.user, rng.choice(asked), start)
-        # Text leads sound by two frames and EPAD leads text: any sooner and the end would have to be guessed.
-        thinks = rng.randrange(9, 20) if rng.random() < 0.1 else rng.randrange(5, 9)
-        return talk.place(self.config.agent, rng.choice(answers), int(end) + thinks)
-
-
-DRILLED = ["price", "price", "price", "name", "company", "greeting", "open", "close"]
-
-
-def text_only(rng: Random, text: Text, split: str, total: int) -> tuple[np.ndarray, np.ndarray]:
-    """A role, then questions and answers as text -> tokens int64 [total], their weights float32 [total].
-
-    Six in ten are drills: answers without questions, with any word in the place of a fact, so that nothing
-    but copying from the role helps. Facts weigh 4, the other words of an answer 1, all else 0.
-    """
-    drill = rng.random() < 0.6
-    facts = _any_facts(rng) if drill else world.make_facts(rng, split)
-    known = {w for v in (facts.name, facts.company, facts.opens, facts.closes, *facts.prices.values())
-             for w in v.split()}
-    tokens = text.role(world.role_text(facts, rng))
-    weight = [0.0] * len(tokens)
-    while len(tokens) < total:
-        kind = rng.choice(DRILLED if drill else ["price", "price", None])
-        _, _, question, reply = world.exchange(facts, rng, split, kind)
-        asked = [] if drill else text.encode(question)
-        tokens += [*asked, text.epad]
-        weight += [0.0] * (len(asked) + 1)
-        for word in [*reply.split(), None]:
-            pieces = text.encode(word) if word else [text.pad]
-            tokens += pieces
-            weight += [4.0 if word in known else 0.0 if drill else 1.0] * len(pieces)
-    return np.array(tokens[:total]), np.array(weight[:total], np.float32)
-
-
-def _any_facts(rng: Random) -> world.Facts:
-    """Facts that nobody could guess: half of the time any word of the world stands in for a fact."""
-    words = world.vocabulary()
-
-    def some(choices):
-        return rng.choice(choices) if rng.random() < 0.5 else rng.choice(words)
-    prices = {item: some(world.PRICES) for item in rng.sample(world.ITEMS, rng.randrange(2, 5))}
-    odd = f"{rng.choice(words)} {rng.choice(words)}"
-    company = rng.choice(world.COMPANIES) if rng.random() < 0.5 else odd
-    return world.Facts(some(world.NAMES), company, some(world.OPENS), some(world.CLOSES), prices)

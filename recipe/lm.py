@@ -27,7 +27,8 @@ from personaplex_lite.lm import LM
 from personaplex_lite.text import Text
 
 from .common import Run, cosine, start, update
-from .dialogue import Dialogues, Library, text_only
+from .dialogue import Library
+from .talks import Dialogues, text_only
 
 SAVE_EVERY = 250         # steps
 WEIGHTS = {"word": 2.0, "fact": 4.0, "pad": 0.3, "semantic": 1.0, "acoustic": 0.4, "user": 0.1, "hear": 0.5}
@@ -143,11 +144,12 @@ class Batches:
 
 
 def train(data, out, steps: int, read: int = 1250, seed: int = 0, batch: int = 5, frames: int = 320,
-          peak: float = 1.5e-3) -> Path:
+          peak: float = 1.5e-3, warm=None) -> Path:
     """`read` steps of text alone, then dialogues with every third step text. Resumes.
 
     data : folder of encoded clips (rooms.npz, train/). out : folder with tokenizer.model, where checkpoints
     and `lm.safetensors` go. batch, frames : dialogues a step and process, and their length (80 ms each).
+    warm : folder of another training (last.pt, tokenizer.model) whose weights to begin with, or None.
     """
     rank, world, device = start()
     torch.manual_seed(seed)
@@ -156,6 +158,8 @@ def train(data, out, steps: int, read: int = 1250, seed: int = 0, batch: int = 5
         config = lite_lm(len(text), rooms["silence"].tolist(), rooms["sine"].tolist())
     both = nn.ModuleDict({"lm": LM(config), "hearing": Hearing(config)}).to(device)
     adam = torch.optim.AdamW(both.parameters(), peak, betas=(0.9, 0.95), weight_decay=0.02, foreach=True)
+    if warm is not None:
+        begin_with(both, Path(warm), text)
     first = run.resume(both=both, adam=adam)
     batches = Batches(Dialogues(Library(Path(data) / "train"), text, config), text, seed, rank, world)
     bar = tqdm(range(first, steps), initial=first, total=steps, desc="lm", disable=rank > 0, mininterval=5)
@@ -174,6 +178,20 @@ def train(data, out, steps: int, read: int = 1250, seed: int = 0, batch: int = 5
             if rank == 0:
                 export(both["lm"], run.folder)
     return run.folder / "lm.safetensors"
+
+
+def begin_with(both: nn.ModuleDict, folder: Path, text: Text) -> None:
+    """Load another training's weights; a new piece begins as the mean of the old pieces it is made of."""
+    old, saved = Text(folder / "tokenizer.model"), torch.load(folder / "last.pt", weights_only=True)["both"]
+    pieces = [text.pieces.id_to_piece(i) for i in range(len(text))]
+    rows = [[old.pieces.piece_to_id(p)] if p in ("<unk>", "<s>", "</s>", "<pad>") else
+            [i for i in old.encode(p.replace("\u2581", " ").strip()) if i > 3] or [3] for p in pieces]
+    for name, now in both.state_dict().items():
+        then = saved[name]
+        if then.shape != now.shape:         # text tables; embeddings have a last row for the start
+            grown = [then[r].mean(0) for r in rows] + list(then[len(old):])
+            then = torch.stack(grown)
+        now.copy_(then)
 
 
 def _losses(both, batches: Batches, step: int, read: int, batch: int, frames: int, device) -> dict:

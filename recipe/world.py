@@ -26,6 +26,8 @@ QUESTIONS, ASKING, INDIRECT = _ALL["questions"], _ALL["asking"], _ALL["indirect"
 ANSWERS, ROLES, HOURS, VOICE_SENTENCES = (_ALL[n] for n in ("answers", "roles", "hours", "voice_sentences"))
 ITEMS = [item for items in BUSINESSES.values() for item in items]
 COMPANIES = [f"{adjective} {business}" for business in BUSINESSES for adjective in ADJECTIVES]
+RULES, MURMURS, LEADS, BARGES, CHANGES, AGAIN, STORY, STORY_ENDS, STORY_ANSWER, TALKS = (
+    _ALL[n] for n in "rules murmurs leads barges changes again story story_ends story_answer talks".split())
 KINDS = list(QUESTIONS)
 
 
@@ -37,6 +39,7 @@ class Facts:
     opens: str
     closes: str
     prices: dict
+    rule: str = ""
 
 
 def held_out(anchor, choice, choices):
@@ -56,14 +59,16 @@ def make_facts(rng, split="train"):
     items = rng.sample(items, rng.choice([2, 3]))
     prices = {item: rng.choice(choices_for(item, PRICES, split)) for item in items}
     name = rng.choice(choices_for(company, NAMES, split))
-    return Facts(name, company, rng.choice(OPENS), rng.choice(CLOSES), prices)
+    return Facts(name, company, rng.choice(OPENS), rng.choice(CLOSES), prices, rng.choice(RULES))
 
 
 def role_text(facts, rng):
     """What the agent is told before the call."""
     hours = rng.choice(HOURS).format(opens=facts.opens, closes=facts.closes)
     prices = " ".join(f"{item} costs {price} dollars" for item, price in facts.prices.items())
-    return rng.choice(ROLES).format(name=facts.name, company=facts.company, hours=hours, prices=prices)
+    text = rng.choice(ROLES).format(name=facts.name, company=facts.company, hours=hours, prices=prices,
+                                    rule=facts.rule)
+    return " ".join(text.split())
 
 
 @cache
@@ -101,7 +106,8 @@ def answer(kind, facts, item=None):
         kind = "unknown"
     daytime = "afternoon" if facts.closes in ("two", "three", "four", "five") else "evening"
     return ANSWERS[kind].format(name=facts.name, company=facts.company, opens=facts.opens,
-                                closes=facts.closes, daytime=daytime, item=item, price=facts.prices.get(item))
+                                closes=facts.closes, daytime=daytime, item=item, rule=facts.rule,
+                                price=facts.prices.get(item))
 
 
 def exchange(facts, rng, split="train", kind=None):
@@ -110,7 +116,7 @@ def exchange(facts, rng, split="train", kind=None):
     item = None
     if kind == "price":
         item = rng.choice(list(facts.prices))
-    elif kind == "unknown" and rng.random() < 0.5:
+    elif kind == "unknown" and rng.random() < 0.6:
         item = unknown_item(facts, rng)
     return kind, item, question(kind, rng, split, item), answer(kind, facts, item)
 
@@ -120,7 +126,11 @@ def vocabulary():
     """Every word anyone can say, sorted."""
     texts = [*ITEMS, *COMPANIES, *NAMES, *PRICES, *OPENS, *CLOSES, *VOICE_SENTENCES, "afternoon evening"]
     texts += [*ANSWERS.values(), *ROLES, *HOURS, "costs dollars"]
-    texts += [text for sides in QUESTIONS.values() for side in sides.values() for text in side]
+    texts += [text for sides in (*QUESTIONS.values(), AGAIN) for side in sides.values() for text in side]
+    texts += [*RULES, *MURMURS, *LEADS, *BARGES, *CHANGES, *STORY, *STORY_ENDS, STORY_ANSWER, *ASKING]
+    texts += [text for whats in INDIRECT.values() for text in whats]
+    for talk in TALKS.values():
+        texts += [*talk["roles"], talk["hello"], *sum(talk["pairs"], [])]
     return sorted({word for text in texts for word in text.split() if "{" not in word})
 
 
@@ -131,4 +141,6 @@ def text_corpus(n, seed=0):
     while len(lines) < n:
         facts = make_facts(rng)
         lines += [role_text(facts, rng), *exchange(facts, rng)[2:]]
+        talk = rng.choice(list(TALKS.values()))
+        lines += [rng.choice(talk["roles"]), *rng.choice(talk["pairs"]), rng.choice(STORY), rng.choice(LEADS)]
     return lines[:n]

@@ -61,7 +61,8 @@ def test_wilson():
     assert judge.wilson(20, 20)[1] == pytest.approx(1) and judge.wilson(0, 0) == (0, 1)
 
 
-FACTS = world.Facts("anna", "sunny book shop", "eight", "six", {"novel": "twelve", "atlas": "four"})
+FACTS = world.Facts("anna", "sunny book shop", "eight", "six", {"novel": "twelve", "atlas": "four"},
+                    "we are closed on monday")
 
 
 @pytest.mark.parametrize("kind, item, said, verdict", [
@@ -78,6 +79,8 @@ FACTS = world.Facts("anna", "sunny book shop", "eight", "six", {"novel": "twelve
     ("name", None, "my name is hannah", False),
     ("company", None, "this is sunny book shop", True),
     ("company", None, "this is sunny bike shop", False),
+    ("rule", None, "please note that we are closed on monday", True),
+    ("rule", None, "please note that we are closed on sunday", False),
     ("unknown", "bread", "sorry i do not know that", True),
     ("unknown", "bread", "the bread costs four dollars", False),
     ("unknown", None, "", False),
@@ -86,7 +89,7 @@ def test_what_is_right(kind, item, said, verdict):
     assert judge.right(said, judge.wanted(kind, FACTS, item)) is verdict
 
 
-@pytest.mark.parametrize("kind", ["price", "open", "close", "name", "company", "unknown"])
+@pytest.mark.parametrize("kind", ["price", "open", "close", "name", "company", "rule", "unknown"])
 def test_the_worlds_own_answers_are_right(kind):
     from random import Random
     rng = Random(0)
@@ -94,6 +97,20 @@ def test_the_worlds_own_answers_are_right(kind):
         facts = world.make_facts(rng, "test")
         _, item, _, reply = world.exchange(facts, rng, "test", kind)
         assert judge.right(reply, judge.wanted(kind, facts, item)), reply
+
+
+def test_words_stay_inside_the_voice():
+    assert judge._inside(0.2, 1.4, [(0.5, 1.0), (3.0, 4.0)]) == (0.5, 1.0)
+    assert judge._inside(2.0, 2.8, [(0.5, 1.0), (3.0, 4.0)]) == (3.0, 3.0)
+
+
+def test_marks_are_met_or_not():
+    from benchmarks import evaluate
+    figures = {"turn taking: TOR": {"value": 0.96, "n": 50}, "pause: TOR": {"value": 0.3, "n": 20},
+               "story: TOR": {"value": None, "n": 0}}
+    met = {line["figure"]: line["met"] for line in evaluate.marks(figures)}
+    assert met["turn taking: TOR"] is True and met["pause: TOR"] is False
+    assert met["story: TOR"] is None and met["codec: speaker similarity"] is None
 
 
 def test_a_missing_package_says_how_to_get_it():

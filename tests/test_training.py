@@ -1,5 +1,6 @@
 """The whole recipe, very small: clips, codec, codes, dialogues, language model; a broken run goes on."""
 import json
+import shutil
 from random import Random
 
 import numpy as np
@@ -9,18 +10,20 @@ import torch
 from personaplex_lite.checkpoint import load_lm, load_mimi
 from personaplex_lite.config import LMConfig, MimiConfig, from_dict
 from personaplex_lite.grid import delay
+from personaplex_lite.lm import LM
 from personaplex_lite.text import Text
-from recipe import clips, codec, dialogue, lm, tokenizer, world
+from recipe import clips, codec, dialogue, lm, speech, talks, tokenizer, world
 
 pytest.importorskip("hibari", reason="needs the [train] extra: pip install -e '.[train]'")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Some ninety clips, six steps of codec, their codes."""
+    """Some ninety clips of the voices that need nothing but hibari, six steps of codec, their codes."""
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("training")
-    specs = clips.inventory("train", 60, 30, seed=1)
+    specs = clips.inventory("train", 160, 110, seed=1)
+    specs = [s for s in specs if speech.VOICES[s.voice].engine == "hibari"]
     voices = {s.voice: s for s in specs if s.side == "voice"}
     clips.build(root / "clips", [s for s in specs if s.side != "voice"] + list(voices.values()), workers=1)
     codec.train(root / "clips", root / "codec", steps=6, free=3)
@@ -87,9 +90,9 @@ def test_dialogues_are_laid_out_as_a_conversation_runs(data):
     text = Text(data / "lm/tokenizer.model")
     with np.load(data / "encoded/rooms.npz") as rooms:
         config = lm.lite_lm(len(text), rooms["silence"].tolist(), rooms["sine"].tolist())
-    dialogues = dialogue.Dialogues(dialogue.Library(data / "encoded/train"), text, config)
+    dialogues = talks.Dialogues(dialogue.Library(data / "encoded/train"), text, config)
     rng, heard = Random(3), 0
-    for _ in range(12):
+    for _ in range(40):
         talk = dialogues.sample(rng, 240)
         prompt, said = talk.frames[0, :talk.t], talk.frames[0, talk.t:]
         mark = np.flatnonzero(prompt == text.encode("<system>")[-1])
@@ -101,10 +104,45 @@ def test_dialogues_are_laid_out_as_a_conversation_runs(data):
         assert talk.speaks[:talk.t].sum() == 0
         if words:
             first = int(np.flatnonzero(talk.speaks)[0]) - talk.t
-            assert 0 <= first - round(words[0].start / 0.08) <= 4, "text leads its sound by about two frames"
+            assert 0 <= first - round(words[0].start / 0.08) <= 4, "text leads its sound by about a frame"
             heard += 1
         assert delay(torch.from_numpy(talk.frames)[None], config).shape == (1, 17, 241)
     assert heard >= 6
+
+
+def call_of(data, frames=300):
+    """An empty conversation of a voice that has a greeting, and that greeting."""
+    text, library = Text(data / "lm/tokenizer.model"), dialogue.Library(data / "encoded/train")
+    config = lm.lite_lm(len(text), [1] * 8, [2] * 8)
+    call = talks.Call(dialogue.Dialogue(config, text, frames), library, Random(0), library.users)
+    call.voice = sorted(library.greetings)[0]
+    call.talk.loss[:] = True
+    return call, library.greetings[call.voice][0]
+
+
+def test_an_agent_that_is_cut_in_on_breaks_off(data):
+    call, hello = call_of(data)
+    call.agent(hello, 40)
+    whole = call.talk.frames.copy()
+    call.cut_in(hello, hello.record["text"])
+    frames, quiet = call.talk.frames, np.array(call.talk.config.silence)[:, None]
+    assert 46 <= call.start < 40 + hello.record["seconds"] / 0.08
+    over = call.start + max(talks.YIELDS)
+    assert (frames[call.talk.config.agent, over:] == quiet).all()
+    assert (frames[0, over:] == call.talk.config.pad).all()
+    assert (frames[:, :call.start] == whole[:, :call.start]).all(), "what was said before stays"
+    assert call.talk.speaks[40:call.start].all() and not call.talk.speaks[over + 2:].any()
+
+
+def test_an_agent_waits_for_the_end(data):
+    """Through a pause inside the sentence; the answer comes after the last part, never before."""
+    call, hello = call_of(data)
+    asked = [c for clips in call.library.asked.values() for c in clips][:2]
+    call.start = 50
+    call.exchange([(asked[0], 0), (asked[1], 20)], hello.record["text"])
+    ends = 50 + sum(c.record["seconds"] for c in asked) / 0.08 + 20
+    first = np.flatnonzero(call.talk.speaks)[0]
+    assert ends - 3 + min(talks.THINKS) <= first <= ends + max(talks.THINKS)
 
 
 def test_answers_can_be_copied_from_the_role():
@@ -113,11 +151,36 @@ def test_answers_can_be_copied_from_the_role():
         rng = Random(seed)
         facts = world.make_facts(rng, "train")
         role = world.role_text(facts, rng).split()
-        for kind in ("open", "close", "name", "company", "price"):
+        for kind in ("open", "close", "name", "company", "price", "rule"):
             item = rng.choice(list(facts.prices)) if kind == "price" else None
             fixed = world.ANSWERS[kind].split()
             facts_said = [w for w in world.answer(kind, facts, item).split() if w not in fixed]
             assert set(facts_said) - {"afternoon", "evening"} <= set(role)
+
+
+def test_a_codec_is_polished_without_changing_its_codes(data, tmp_path):
+    shutil.copytree(data / "codec", tmp_path / "codec")
+    better = codec.polish(data / "clips", tmp_path / "codec", steps=2)
+    before, after = (load_mimi(p, codec.lite_mimi()) for p in (data / "codec/mimi.safetensors", better))
+    wav = 0.1 * torch.randn(1, 1, 20 * before.config.frame_size, generator=torch.Generator().manual_seed(0))
+    codes = before.encode(wav)
+    assert torch.equal(codes, after.encode(wav))
+    assert not torch.equal(before.decode(codes), after.decode(codes))
+
+
+def test_a_larger_vocabulary_keeps_what_was_learnt(data, tmp_path):
+    """Pieces of the old tokenizer keep their rows, whatever their new number."""
+    tokenizer.train(tmp_path / "tokenizer.model", size=700, lines=2000)
+    old, new = Text(data / "lm/tokenizer.model"), Text(tmp_path / "tokenizer.model")
+    config = lm.lite_lm(len(new), [1] * 8, [2] * 8)
+    both = torch.nn.ModuleDict({"lm": LM(config), "hearing": lm.Hearing(config)})
+    with torch.no_grad():
+        lm.begin_with(both, data / "lm", new)
+    saved = weights(data / "lm")["both"]["lm.text_embed"]
+    shared = [w for w in ("the", "costs", "dollars") if len(new.encode(w)) == len(old.encode(w)) == 1]
+    assert shared
+    for word in shared:
+        assert torch.equal(both["lm"].text_embed[new.encode(word)[0]], saved[old.encode(word)[0]])
 
 
 def test_held_out_facts_never_meet_in_training():
