@@ -265,7 +265,7 @@ class Session:
         self.state.restore(moment.state)
         self.calls, self.began, self.owed = list(moment.calls), list(moment.began), list(moment.owed)
 
-    def fork(self, seed: int | None = None, persona: prompts.Persona | None = None) -> Session:
+    def fork(self, seed: int | None = None, persona: prompts.Persona | None = None, progress=True) -> Session:
         """A second conversation with the same past and weights; another seed, or a persona told now."""
         other = Session(self.agent, [prompts.Persona()] * self.rows, [0] * self.rows, self.sampling,
                         self.predict_user, self.trace, self.ring, self.keep_persona)
@@ -273,10 +273,10 @@ class Session:
         if seed is not None:
             other.state.seed.fill_(seed)
         if persona is not None:
-            other.read([self._build(persona)] * self.rows)
+            other.read([self._build(persona)] * self.rows, progress)
         return other
 
-    def reset(self, row: int, persona: prompts.Persona, seed: int = 0) -> None:
+    def reset(self, row: int, persona: prompts.Persona, seed: int = 0, progress: bool = True) -> None:
         """Begin one conversation of a batch anew; the others wait while its persona is read."""
         row = range(self.rows)[row]
         built = [prompts.lay_out(torch.zeros(0, self.config.codebooks), [], self.config)] * self.rows
@@ -284,7 +284,7 @@ class Session:
         self.state.reset(torch.arange(self.rows) == row)
         self.state.seed[row] = seed
         self.calls[row] = self.began[row] = self.owed[row] = 0
-        self.read(built)
+        self.read(built, progress)
 
     def _build(self, persona: prompts.Persona) -> prompts.Prompt:
         return prompts.build(self.agent.voice(persona.voice), persona.role, self.config, self.agent.text)
