@@ -1,7 +1,7 @@
 """Situations of Full-Duplex-Bench in the little world: a pause, an interruption, a story; a voice never met.
 
 What departs from the benchmark: the users are synthetic, the judge of an answer is its text row, the ear is
-whisper tiny.en with silero's segments. The rules are the benchmark's (personaplex_lite/duplex_bench.py).
+whisper tiny.en with silero's segments. The rules are the benchmark's (benchmarks/duplex_bench.py).
 """
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from random import Random
 
 import numpy as np
 
+from benchmarks import duplex_bench as bench
 from benchmarks.judge import heard_words, need, right, share, speaker, voiced, wanted
 from benchmarks.talk import AFTER, BEFORE, FRESH, Answer, Question, talk
-from personaplex_lite import duplex_bench as bench
 from personaplex_lite.agent import Agent
 from personaplex_lite.audio import FRAME, RATE
 from personaplex_lite.persona import Voice

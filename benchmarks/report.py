@@ -1,0 +1,103 @@
+"""A page of measurements: tables, goals met and missed, and rows that say why something was not measured.
+
+What departs from the textbook: everything below a mark in the page is written anew by the command; what
+stands above it is a person's and stays.
+"""
+from __future__ import annotations
+
+import os
+import re
+from contextlib import ExitStack
+from datetime import date
+from pathlib import Path
+from statistics import median, quantiles
+
+import torch
+
+from benchmarks.pipe import PINS, ROOT, Side
+
+
+def table(*rows) -> str:
+    """Markdown; the first row is the head."""
+    lines = [f"| {' | '.join(map(str, row))} |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]) + "\n"
+
+
+def spread(values: list[float], digits: int = 1) -> str:
+    """The median, and where eight in ten values lay."""
+    low, *_, high = quantiles(values, n=10, method="inclusive") if len(values) > 1 else values * 2
+    return f"{median(values):.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
+
+
+def ratio(ours: list[float], theirs: list[float]) -> list[float]:
+    return [a / b for a, b in zip(ours, theirs)]
+
+
+def write(name: str, title: str, text: str) -> None:
+    """Put text below the mark of docs/NAME.md."""
+    path = ROOT / "docs" / f"{name}.md"
+    mark = f"<!-- what follows is written by python -m benchmarks.{name} -->\n"
+    above = path.read_text(encoding="utf-8").split(mark)[0] if path.exists() else f"# {title}\n\n"
+    path.write_text(f"{above}{mark}\n{text}", encoding="utf-8")
+
+
+def found(pattern: str, file: str) -> str:
+    """What a file of /proc says; "unknown" where there is none."""
+    seen = Path(file).exists() and re.search(pattern, Path(file).read_text())
+    return seen[1] if seen else "unknown"
+
+
+class Report:
+    """The page as it grows: sections, goals, what loading took, profiles."""
+
+    def __init__(self, rounds: int, frames: int, threads: int):
+        self.rounds, self.frames, self.threads = rounds, frames, threads
+        self.sections, self.goals, self.memory, self.profiles = [], [], [], []
+        self.began = os.getloadavg()[0]
+
+    def start(self, stack: ExitStack, name: str, *args, needs: float = 1, threads: int = 0) -> Side | None:
+        """A side; where it cannot be had (missing, `needs` GB of memory), None and a row that says why."""
+        try:
+            free = int(found(r"MemAvailable:\s+(\d+)", "/proc/meminfo")) / 1e6
+            if free < needs:
+                raise RuntimeError(f"needs {needs:g} GB of memory, {free:.0f} are free")
+            return stack.enter_context(Side(name, threads or self.threads, *args))
+        except RuntimeError as error:
+            missing = "No module" in str(error) and not name.startswith("ours")
+            why = "`python -m benchmarks.speed setup` installs it" if missing else str(error).splitlines()[0]
+            self.memory.append((" ".join([*name.split()[1:], *map(str, args[2:])]), name.split()[0],
+                                f"not measured: {why}", "", ""))
+            return None
+
+    def loaded(self, side: Side) -> None:
+        who, model, weights = side.label.split()
+        self.memory.append((f"{model} {weights}", who, f"{side.loaded['seconds']:.1f}",
+                            f"{side.loaded['most']:.2f}", f"{side.ask('memory'):.2f}"))
+
+    def section(self, title: str, text: str) -> None:
+        self.sections.append(f"## {title}\n\n{text}")
+        print(self.sections[-1], flush=True)
+
+    def goal(self, what: str, value: float, most: float, unit: str) -> None:
+        met = "met" if value <= most else "**missed**"
+        self.goals.append((what, f"≤ {most:g} {unit}", f"{value:.2f} {unit}", met))
+
+    def profile(self, side: Side, what: str) -> None:
+        seen = side.ask("profile", n=6)
+        top = ", ".join(f"{name} {ms:.1f} ({n} ×)" for name, ms, n in seen["top"])
+        self.profiles.append((what, f"{seen['ms']:.0f}", seen["calls"], top))
+
+    def page(self) -> str:
+        cpu = found(r"model name\s*: (.*)", "/proc/cpuinfo")
+        about = (f"{date.today()}, {cpu}, {os.cpu_count()} cores, torch {torch.__version__}, {self.threads} "
+                 f"threads, {PINS[0]}, {PINS[2]}. Load average {self.began:.1f} before, "
+                 f"{os.getloadavg()[0]:.1f} after. Cells: the median of {self.rounds} turns and, in "
+                 "brackets, where eight in ten lay.\n")
+        goals = table(("goal", "wanted", "measured", ""), *self.goals)
+        memory = table(("model", "side", "load, s", "GB at most while loading", "GB after it ran"),
+                       *self.memory)
+        profiles = table(("frame", "ms, profiled", "operator calls", "most time: ms (calls)"), *self.profiles)
+        told = "The file was in the page cache. Memory: resident, over what the process held before.\n"
+        how = "The fastest of six frames under torch.profiler; each operator's own milliseconds.\n"
+        return "\n".join([about, "## Goals\n", goals, *self.sections, "## Loading and memory\n", memory, told,
+                          "## Where our time goes\n", profiles, how])
