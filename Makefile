@@ -8,7 +8,7 @@ NBVAL    = $(if $(wildcard notebooks/*.ipynb),notebooks --nbval --nbval-current-
            --nbval-sanitize-with=tests/nbval.cfg)
 
 .DEFAULT_GOAL := help
-.PHONY: help talk lab test quick lint train-codec train-lm eval-deps lock clean
+.PHONY: help talk lab test test-browser quick lint fullsize train-codec train-lm eval-deps bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,9 +23,13 @@ lab: ## open the notebooks, at the first one
 	@$(BIN)/jupyter lab notebooks/00_hear_it.ipynb
 
 test: ## everything: unit tests and every notebook, with all extras
-	$(BOOT) notebooks,dev,eval,train
+	$(BOOT) notebooks,dev,eval,train,ray
 	@$(MAKE) --no-print-directory eval-deps
 	$(PYTEST) tests $(NBVAL) $(ARGS)
+
+test-browser: ## the live widget in JupyterLab and Chromium (a part of `make test`)
+	$(BOOT) notebooks,dev
+	$(PYTEST) tests/browser -rs $(ARGS)
 
 quick: ## the everyday loop, about three minutes
 	$(BOOT) notebooks,dev
@@ -35,6 +39,11 @@ lint: ## ruff, then the line table
 	$(BOOT) dev
 	@$(BIN)/ruff check --no-cache .
 	@$(BIN)/python tools/lines.py
+
+fullsize: ## the 7B with random weights: 25 GB of disk, 20 GB of memory, half an hour -> docs/fullsize.md
+	$(BOOT) dev
+	$(BIN)/python -m benchmarks.fullsize make
+	$(BIN)/python -m benchmarks.fullsize run
 
 train-codec: ## train the codec from scratch (ARGS='--help' says how)
 	$(BOOT) train
@@ -49,6 +58,12 @@ eval-deps: ## the judges: voice activity, whisper, speaker similarity
 	$(BOOT) eval
 	@test -d $(BIN)/../lib/python3*/site-packages/resemblyzer || \
 		$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps "resemblyzer>=0.1.4"
+
+bench: ## our speed beside the public code's -> docs/speed.md (where there is a GPU, docs/gpu.md, too)
+	$(BOOT) dev
+	@test -d runs/official || $(BIN)/python -m benchmarks.speed setup
+	$(BIN)/python -m benchmarks.speed $(ARGS)
+	$(BIN)/python -m benchmarks.gpu
 
 lock: ## write requirements.lock from what .venv has now
 	@{ echo "# The versions .venv had on `$(BIN)/python -V`, written by \`make lock\`. To have the same: make LOCKED=1 talk, or"; \

@@ -9,11 +9,22 @@ from . import audio, checkpoint, config
 from .agent import Agent, load
 from .checkpoint import CheckpointError
 from .config import LMConfig, MimiConfig, SamplingConfig, TransformerConfig
+from .convert import convert
+from .hub import HubError
 from .persona import Persona, Voice
+from .plan import plan
 from .reply import Frame, Reply, Trace
 from .session import Moment, Session
 
-__all__ = ["Agent", "CheckpointError", "Frame", "LMConfig", "MimiConfig", "Moment", "Persona", "Reply",
-           "SamplingConfig", "Session", "Trace", "TransformerConfig", "Voice", "audio", "checkpoint",
-           "config", "load"]
+__all__ = ["Agent", "CheckpointError", "Frame", "HubError", "LMConfig", "MimiConfig", "Moment", "Persona",
+           "Reply", "SamplingConfig", "Session", "Trace", "TransformerConfig", "Voice", "audio", "checkpoint",
+           "config", "convert", "load", "plan"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str):
+    """`Talk` needs the notebooks extra, so it is imported when it is asked for."""
+    if name == "Talk":
+        from .widget import Talk
+        return Talk
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

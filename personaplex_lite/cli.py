@@ -1,4 +1,4 @@
-"""The command line: `personaplex-lite run | talk | train | eval`. Thin: every command is a few public calls.
+"""The command line: `personaplex-lite run | talk | plan | convert | train | eval`. Thin: a few public calls.
 
 What goes wrong with a file, a voice or a number is one sentence on stderr and exit code 2, no stack trace.
 Imports stand inside the commands: nothing is loaded that a command does not need.
@@ -66,9 +66,26 @@ def train(args) -> None:
     main(args.rest)
 
 
+def convert(args) -> None:
+    from .convert import convert
+    print(f"{convert(args.source, args.folder, args.weights)} is whole: give its path to load")
+
+
+def plan(args) -> None:
+    from .plan import plan
+    plan(args.source, args.weights)
+
+
 def evaluate(args) -> None:
     from benchmarks.evaluate import main
     main(args.rest)
+
+
+def bench(args) -> None:
+    if args.rest[:1] != ["duplex"]:
+        raise ValueError("bench what? `personaplex-lite bench duplex --help`")
+    from benchmarks.duplex_run import main
+    main(args.rest[1:])
 
 
 def parser() -> argparse.ArgumentParser:
@@ -86,8 +103,16 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--seed", type=int, default=0, help="another seed, another conversation (0)")
         sub.add_argument("--greedy", action="store_true", help="always the likeliest token, no dice")
         sub.add_argument("--checkpoint", help="a checkpoint's folder (data/lite)")
+    fit = command(commands, "plan", plan, "will a checkpoint fit into this machine's memory?")
+    small = command(commands, "convert", convert, "make a checkpoint smaller: a folder that loads in seconds")
+    for sub in (fit, small):
+        sub.add_argument("source", help="a folder, or a hub id such as nvidia/personaplex-7b-v1")
+    fit.add_argument("--weights", help="f32, bf16, fp16, int8 or int4 (whatever fits)")
+    small.add_argument("folder", type=Path, help="where to write it")
+    small.add_argument("--weights", choices=["int8", "int4"], default="int4", help="(int4)")
     command(commands, "train", train, "make data/lite from nothing: data, codec, encode, lm", add_help=False)
     command(commands, "eval", evaluate, "measure a checkpoint on held-out questions", add_help=False)
+    command(commands, "bench", bench, "bench duplex: a checkpoint on Full-Duplex-Bench", add_help=False)
     return top
 
 
@@ -106,7 +131,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     top = parser()
     args, args.rest = top.parse_known_args(argv)
-    if args.rest and args.call not in (train, evaluate):   # which read their own
+    if args.rest and args.call not in (train, evaluate, bench):   # which read their own
         top.error(f"unknown: {' '.join(args.rest)}")
     try:
         with warnings.catch_warnings():
@@ -116,7 +141,7 @@ def main(argv: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         how = ": it comes with the extras, pip install -e '.[notebooks,train,eval]'" if error.name else ""
         return fail(f"{error}{how}")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, MemoryError) as error:
         return fail(error)
     except KeyboardInterrupt:
         return fail("stopped", 130)

@@ -11,6 +11,7 @@ import torch
 from personaplex_lite import Voice, checkpoint, cli, config
 from personaplex_lite.lm import LM
 from personaplex_lite.mimi import Mimi
+from personaplex_lite.text import Text
 from recipe import tokenizer, world
 
 ENTRIES = json.loads((cli.QUESTIONS / "questions.json").read_text())
@@ -23,8 +24,8 @@ def standin(tmp_path_factory):
     folder = tmp_path_factory.mktemp("standin")
     lm, mimi = config.tiny()
     temporal = replace(lm.temporal, context=200)
-    lm = replace(lm, temporal=temporal, text_vocab=600)
-    tokenizer.train(folder / "tokenizer.model", lines=2000)
+    words = Text(tokenizer.train(folder / "tokenizer.model", lines=2000))
+    lm = replace(lm, temporal=temporal, text_vocab=len(words))
     torch.manual_seed(0)
     for name, model in {"lm": LM(lm), "mimi": Mimi(mimi)}.items():
         for tensor in model.state_dict().values():
