@@ -98,7 +98,7 @@ def plot(found: dict, path: Path) -> None:
     ax = viz.new_axes(None, 7.5, 3.4)
     styles = {"keep_persona=True": (viz.AGENT, "o", "-"), "forget (default)": (viz.USER, "s", "--")}
     for name, (colour, marker, line) in styles.items():
-        figures = [share(c["right"], sum(c.values())) for c in found[name]]
+        figures = [share(c.get("right", 0), sum(c.values())) for c in found[name]]
         times = [(k + 0.5) * PERIOD * 0.08 for k in range(len(figures))]
         ax.fill_between(times, [f["low"] for f in figures], [f["high"] for f in figures], color=colour,
                         alpha=0.15, lw=0)

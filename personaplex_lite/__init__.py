@@ -23,8 +23,11 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str):
-    """`Talk` needs the notebooks extra, so it is imported when it is asked for."""
+    """`Talk` needs the notebooks extra, the benchmark stands beside the package: imported when asked for."""
     if name == "Talk":
         from .widget import Talk
         return Talk
+    if name == "duplex_bench":
+        from benchmarks import duplex_bench
+        return duplex_bench
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
