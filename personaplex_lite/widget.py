@@ -6,7 +6,6 @@ what can be pressed in the browser can be called from a cell.
 from __future__ import annotations
 
 import contextvars
-import threading
 import weakref
 from pathlib import Path
 
@@ -92,11 +91,10 @@ class Talk(anywidget.AnyWidget):
         super().close()
 
     def _take(self, _, content, buffers) -> None:
-        """ipykernel answers where the last message went. Ours go to the thread that got a browser's message,
-        not to the one that cells run on, so that a cell which blocks does not stop the sound.
+        """ipykernel hands a widget's message to the thread that our last one answered. So ours must all
+        answer the browser, never a cell: then cells may block, and the sound goes on.
         """
-        if threading.current_thread() is not threading.main_thread() or not self.engine.seen:
-            self._context = contextvars.copy_context()
+        self._context = contextvars.copy_context()
         if self.engine.send == self._post:
             self.engine.receive(content, buffers)
         else:
