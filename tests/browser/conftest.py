@@ -23,7 +23,7 @@ talk = pp.Talk(agent().chat(pp.Persona(role="hi"), progress=False))
 talk"""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Notebooks, and what the microphone plays: a second of silence, a question, five of silence, again."""
     import soundfile
@@ -38,7 +38,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chrome(folder):
     pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
     try:
@@ -50,7 +50,7 @@ def chrome(folder):
         yield chrome
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def port(folder, chrome):
     with lab.lab(folder, OMP_NUM_THREADS="1") as port:
         yield port
