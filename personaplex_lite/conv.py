@@ -55,8 +55,7 @@ class CausalConv1d(nn.Module):
         if state is None:
             edge = x[..., :1].expand(-1, -1, self.memory)
             past = edge if self.pad == "replicate" else torch.zeros_like(edge)
-            if missing:
-                x = F.pad(x, (0, missing), mode=self.pad)
+            x = F.pad(x, (0, missing), mode=self.pad)
         else:
             if missing:
                 raise ValueError(f"a stream comes in multiples of {self.stride} steps, got {x.shape[-1]}")

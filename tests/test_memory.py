@@ -39,7 +39,7 @@ def test_pinned_steps_stay_in_the_ring_and_the_rest_goes_round():
         with torch.no_grad():
             model(torch.randn(1, 1, config.dim), torch.tensor([t]), state)
         if t == 4:
-            state.pin(torch.tensor([5]))
+            state.kept.copy_(torch.tensor([5]))
         seen = sorted(state.pos[0][state.pos[0] >= 0].tolist())
         if t >= config.context:
             assert seen == [*range(5), *range(t - (config.context - 5) + 1, t + 1)]

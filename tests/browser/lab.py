@@ -179,6 +179,8 @@ class Page:
 
     @property
     def status(self) -> str:
+        """What stands there once the view has drawn what the engine says."""
+        self.page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
         return self.page.inner_text(".pp-talk .pp-status")
 
     def close(self) -> None:
