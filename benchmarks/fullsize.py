@@ -134,11 +134,12 @@ def nearest(lm, folder: Path) -> float | None:
     if not path.is_file():
         return None
     last, worst, table = lm.config.temporal.layers - 1, 0.0, lm_names(lm.config)
-    for name in ("transformer.layers.0.self_attn.in_proj_weight", "text_linear.weight",
-                 f"transformer.layers.{last}.gating.linear_out.weight",
-                 "depformer.layers.0.gating.0.linear_in.weight",
-                 f"depformer.layers.0.gating.{lm.config.depth_steps - 1}.linear_out.weight"):
-        weight, place = checkpoint.read(path, name), table[name]
+    names = ("transformer.layers.0.self_attn.in_proj_weight", "text_linear.weight",
+             f"transformer.layers.{last}.gating.linear_out.weight",
+             "depformer.layers.0.gating.0.linear_in.weight",
+             f"depformer.layers.0.gating.{lm.config.depth_steps - 1}.linear_out.weight")
+    for name, weight in zip(names, checkpoint.read(path, names)):
+        place = table[name]
         module = lm.get_submodule(place.name.removesuffix(".weight"))
         x = torch.randn(4, weight.shape[1], dtype=lm.text_embed.dtype)
         y = module(x) if place.part is None else module.at(place.part, x)

@@ -10,7 +10,7 @@ from random import Random
 import numpy as np
 
 from benchmarks import duplex_bench as bench
-from benchmarks.judge import heard_words, need, right, share, speaker, voiced, wanted
+from benchmarks.judge import heard_words, need, number, right, share, speaker, voiced, wanted
 from benchmarks.talk import AFTER, BEFORE, FRESH, Answer, Question, talk
 from personaplex_lite.agent import Agent
 from personaplex_lite.audio import FRAME, RATE
@@ -19,6 +19,7 @@ from recipe import world
 
 PAUSES = (0.6, 1.4)         # seconds inside a user's sentence
 CUTS_IN = 1.7               # seconds after the user's first question, whose answer is then under way
+DESK = ("price", "open", "close", "name", "company")
 FRIEND = "you enjoy having a good conversation"
 
 
@@ -45,31 +46,34 @@ def scene(kind: str, parts, want, role, voice, rng: Random, seed: int, after: fl
                     marks[-1][1], tuple(marks))
 
 
+def desk(what: str, n: int, seed: int, voices: list, first: int, compose) -> list[Question]:
+    """Calls to front desks never seen in training. compose(kind, facts, rng) -> the call's parts, the item
+    that is asked for; `first` keeps the speakers of one kind of scene apart from another's.
+    """
+    rng, calls = Random(f"{seed} {what}"), []
+    for i in range(n):
+        kind, facts = DESK[i % len(DESK)], world.make_facts(rng, "test")
+        parts, item = compose(kind, facts, rng)
+        calls.append(scene(kind, parts, wanted(kind, facts, item), world.role_text(facts, rng),
+                           voices[i % len(voices)], rng, first + 1000 * seed + i))
+    return calls
+
+
 def pauses(n: int, seed: int, voices: list) -> list[Question]:
     """A question with a pause inside; nothing but silence follows its last word, as in the benchmark."""
-    rng, calls = Random(f"{seed} pauses"), []
-    for i in range(n):
-        kind = ("price", "open", "close", "name", "company")[i % 5]
-        facts = world.make_facts(rng, "test")
+    def compose(kind, facts, rng):
         item = rng.choice(list(facts.prices)) if kind == "price" else None
-        parts = [(rng.choice(world.ASKING), BEFORE),
-                 (rng.choice(world.INDIRECT[kind]).format(item=item), rng.uniform(*PAUSES))]
-        calls.append(scene(kind, parts, wanted(kind, facts, item), world.role_text(facts, rng),
-                           voices[i % len(voices)], rng, 10_000 + 1000 * seed + i))
-    return calls
+        return [(rng.choice(world.ASKING), BEFORE),
+                (rng.choice(world.INDIRECT[kind]).format(item=item), rng.uniform(*PAUSES))], item
+    return desk("pauses", n, seed, voices, 10_000, compose)
 
 
 def interruptions(n: int, seed: int, voices: list) -> list[Question]:
     """A greeting; while the agent greets back at length, the user cuts in with a question."""
-    rng, calls = Random(f"{seed} interruptions"), []
-    for i in range(n):
-        kind = ("price", "open", "close", "name", "company")[i % 5]
-        facts = world.make_facts(rng, "test")
+    def compose(kind, facts, rng):
         _, item, asked, _ = world.exchange(facts, rng, "train", kind)
-        parts = [(rng.choice(["hello", "good morning", "hi there"]), BEFORE), (asked, CUTS_IN)]
-        calls.append(scene(kind, parts, wanted(kind, facts, item), world.role_text(facts, rng),
-                           voices[i % len(voices)], rng, 20_000 + 1000 * seed + i))
-    return calls
+        return [(rng.choice(["hello", "good morning", "hi there"]), BEFORE), (asked, CUTS_IN)], item
+    return desk("interruptions", n, seed, voices, 20_000, compose)
 
 
 def stories(n: int, seed: int, voices: list) -> list[Question]:
@@ -97,21 +101,17 @@ def small_talk(n: int, seed: int, voices: list) -> list[Question]:
 def turn_figures(answers: list[Answer]) -> dict:
     """The benchmark's smooth turn-taking over plain questions."""
     files = [bench.turn_taking(heard_words(a.pcm, voiced(a.pcm)), a.question.end) for a in answers]
-    late = [f["latency"].value for f in files if f["latency"].value is not None]
     return {"TOR": _rate(f["TOR"] for f in files),
-            "latency, median": {"value": round(float(np.median(late)), 4) if late else None, "n": len(late)}}
+            "latency, median": _latency(files)}
 
 
 def pause_figures(answers: list[Answer]) -> dict:
     """Take-overs until the user is done (the benchmark's files end there), and the answers after it."""
-    figures = {}
     taken = []
     for a in answers:
         until = a.pcm[:int(a.question.end * RATE)]
         taken.append(bench.pause_handling(heard_words(until, voiced(until)))["TOR"])
-    figures["TOR"] = _rate(taken)
-    figures["right"] = share(sum(a.right for a in answers), len(answers))
-    return figures
+    return {"TOR": _rate(taken), "right": share(sum(a.right for a in answers), len(answers))}
 
 
 def interruption_figures(answers: list[Answer]) -> dict:
@@ -124,11 +124,10 @@ def interruption_figures(answers: list[Answer]) -> dict:
         rest = a.pcm[int(end * RATE):]
         files.append(bench.user_interruption(heard_words(rest, voiced(rest)), 0.0))
         good.append(right(a.text_from(start), a.question.want))
-    late = [f["latency"].value for f in files if f["latency"].value is not None]
     return {"speaking when cut in on": share(sum(y.value is not None for y in yields), len(yields)),
             "silent within 0.5 s": _rate(yields), "right": share(sum(good), len(good)),
             "TOR": _rate(f["TOR"] for f in files),
-            "latency, median": {"value": round(float(np.median(late)), 4) if late else None, "n": len(late)}}
+            "latency, median": _latency(files)}
 
 
 def story_figures(answers: list[Answer]) -> dict:
@@ -140,12 +139,17 @@ def story_figures(answers: list[Answer]) -> dict:
     often = [f["frequency"].value for f in files]
     return {"TOR": _rate(f["TOR"] for f in files),
             "some": share(sum(x > 0 for x in often), len(often)),
-            "frequency": {"value": round(float(np.mean(often or [0])), 4), "n": len(often)}}
+            "frequency": number(np.mean(often or [0]), len(often))}
 
 
 def _rate(values) -> dict:
     known = [v.value for v in values if v.value is not None]
     return share(sum(known), len(known))
+
+
+def _latency(files: list[dict]) -> dict:
+    late = [f["latency"].value for f in files if f["latency"].value is not None]
+    return number(np.median(late) if late else None, len(late))
 
 
 def unseen_voices(agent: Agent, calls: list[Question], samples: dict) -> dict:

@@ -23,11 +23,14 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str):
-    """`Talk` needs the notebooks extra, the benchmark stands beside the package: imported when asked for."""
+    """`Talk` needs the notebooks extra, benchmark and checks stand beside the package: on demand."""
     if name == "Talk":
         from .widget import Talk
         return Talk
     if name == "duplex_bench":
         from benchmarks import duplex_bench
         return duplex_bench
+    if name == "check":
+        from course import check
+        return check
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

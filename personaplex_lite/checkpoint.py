@@ -10,6 +10,7 @@ A converted file holds an LM under our own names, its quantised maps as `….q` 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from math import prod
 from pathlib import Path
 
@@ -113,10 +114,17 @@ def stored_weights(path) -> str | None:
         return (file.metadata() or {}).get("weights")
 
 
-def read(path, name: str) -> Tensor:
-    """One tensor, memory-mapped: it takes memory until it is dropped."""
-    with _open(path) as file:
-        return file.get_tensor(name)
+def read(path, names: Iterable[str]) -> Iterator[Tensor]:
+    """Tensors of a file one after the other, memory-mapped; opened anew every 30 MB, which gives back what
+    was read before: a tensor takes memory until the next ones come.
+    """
+    room = 0
+    for name in names:
+        if room <= 0:
+            file, room = _open(path), 3e7
+        tensor = file.get_tensor(name)
+        room -= tensor.nbytes
+        yield tensor
 
 
 def _open(path):
@@ -146,12 +154,9 @@ def _load(model: nn.Module, table: dict[str, Place], path, device, sources: dict
     model.to_empty(device=device)
     tensors = tensors_of(model)
     with progress("loading", path) as bar:
-        for name, place in table.items():
-            source = sources.get(name, name)
-            if source == "zeros":
-                place.of(tensors).zero_()
-                continue
-            tensor = read(path, source)
+        for name in [name for name in table if sources.get(name) == "zeros"]:
+            table.pop(name).of(tensors).zero_()
+        for place, tensor in zip(table.values(), read(path, [sources.get(name, name) for name in table])):
             bar.update(tensor.nbytes / 1e9)
             if prod(place.shape) == 2 * tensor.numel():       # a depth projection that holds half the steps
                 tensor = torch.cat([tensor, tensor])

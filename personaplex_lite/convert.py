@@ -52,8 +52,7 @@ def convert_lm(source, config: LMConfig, weights: str, target, dtype: torch.dtyp
     check_room(sum(t.nbytes for t in made.values()), Path(target), "choose another folder")
     with (checkpoint.Writer(target, made, {"weights": weights}) as out,
           checkpoint.progress("converting", source) as bar):
-        for name, place in table.items():
-            tensor = checkpoint.read(source, name)
+        for place, tensor in zip(table.values(), checkpoint.read(source, table)):
             if module := checkpoint.quantized_at(model, place):
                 for part, matrix in checkpoint.matrices(tensor, place, module):
                     q, scale = quantize.quantise(matrix, weights)

@@ -50,9 +50,14 @@ def dequantise(q: Tensor, scale: Tensor) -> Tensor:
     """The matrix bf16 [o, i] that (q, scale) stand for."""
     if q.dtype == torch.int8:
         return q.to(scale.dtype) * scale[:, None]
-    q = torch.stack([q & 15, q >> 4], -1).flatten(1).unflatten(1, (-1, GROUP))
+    q = _unpacked(q).unflatten(1, (-1, GROUP))
     step, middle = scale.transpose(0, 1).unsqueeze(-2).unbind(-1)              # [o, g, 1]
     return ((q.to(scale.dtype) - 8) * step + middle).flatten(1)
+
+
+def _unpacked(q: Tensor) -> Tensor:
+    """The two 4-bit numbers of each byte side by side: [o, i / 2] -> [o, i]."""
+    return torch.stack([q & 15, q >> 4], -1).flatten(1)
 
 
 class QuantLinear(nn.Module):
@@ -84,8 +89,7 @@ class QuantLinear(nn.Module):
     def put(self, q: Tensor, scale: Tensor, part: int = 0) -> None:
         """Take (q, scale) as `quantise` gives them; on a CPU int4 is laid out as torch's kernel wants it."""
         if self.kind == "int4" and self.q.device.type == "cpu":
-            whole = torch.stack([q & 15, q >> 4], -1).flatten(1).int()
-            q = torch.ops.aten._convert_weight_to_int4pack_for_cpu(whole, 1)
+            q = torch.ops.aten._convert_weight_to_int4pack_for_cpu(_unpacked(q).int(), 1)
         self.q[part].copy_(q)
         self.scale[part].copy_(scale)
 
@@ -116,7 +120,7 @@ def formula(x: Tensor, q: Tensor, scale: Tensor) -> Tensor:
     return F.linear(x, dequantise(q, scale.float()).to(x.dtype))
 
 
-def _unpacked(x: Tensor, q: Tensor, bits: Tensor) -> Tensor:
+def _from_bits(x: Tensor, q: Tensor, bits: Tensor) -> Tensor:
     """`formula`, its bf16 scales passed as int16 bits: torch compiles nothing that takes bf16 on a T4."""
     return formula(x, q, (bits.int() << 16).view(torch.float32))
 
@@ -124,7 +128,7 @@ def _unpacked(x: Tensor, q: Tensor, bits: Tensor) -> Tensor:
 @cache
 def _fused():
     torch._dynamo.config.cache_size_limit = 64      # a kernel for each of nine shapes; 8 is where it gives up
-    return torch.compile(_unpacked, dynamic=False)
+    return torch.compile(_from_bits, dynamic=False)
 
 
 def prepare(model: nn.Module, kind: str) -> None:
