@@ -178,8 +178,8 @@ def lite(report: Report) -> None:
             share = [ms / 0.8 for ms in took["frame"]]
             rows.append((threads, *(spread(took[stage]) for stage in stages), spread(share)))
             report.profile(side, f"`lite`, {threads} thread(s)")
-            if threads == 1:
-                report.goal("`lite`, one conversation, one thread", median(share), 25, "% of real time")
+            report.goal(f"`lite`, one conversation, {threads} thread(s)", median(share), 25,
+                        "% of real time")
     report.section("`lite`, one conversation", table(("threads", *stages, "% of 80 ms"), *rows))
 
 

@@ -20,6 +20,7 @@ from personaplex_lite import checkpoint
 from personaplex_lite.config import MimiConfig, TransformerConfig, to_dict
 from personaplex_lite.mimi import Mimi
 
+from . import listen
 from .common import Average, Run, cosine, start, update
 
 SCALES = ((256, 24), (512, 48), (1024, 80), (2048, 80))     # STFT size, mel bands
@@ -211,12 +212,11 @@ def train(data, out, steps: int = 15_000, seed: int = 0, batch: int = 2, frames:
         model.encoder.first.weight.mul_(5)
         model.decoder.last.weight.mul_(0.1)
     both = nn.ModuleDict({"model": model, "helpers": helpers}).to(device)
-    clips, mean = Clips(data, seed * 1000 + rank), Average(model)
+    clips, mean, smooth = Clips(data, seed * 1000 + rank), Average(model), {}
     adam = torch.optim.AdamW(both.parameters(), peak, betas=(0.8, 0.99), weight_decay=1e-3, foreach=True)
     if warm is not None:
         Run(warm, rank).resume(both=both, mean=mean)
     first = run.resume(both=both, mean=mean, adam=adam)
-    smooth = {}
     bar = tqdm(range(first, steps), initial=first, total=steps, desc="codec", disable=rank > 0, mininterval=5)
     for step in bar:
         torch.manual_seed(seed * 1_000_003 + step)      # a resumed run draws what an unbroken one would
@@ -228,14 +228,15 @@ def train(data, out, steps: int = 15_000, seed: int = 0, batch: int = 2, frames:
         lr = cosine(step, steps, peak)
         update(both, adam, sum(parts.values()), lr, world)
         mean.update(model)
-        for name, value in parts.items():
-            smooth[name] = 0.99 * smooth.get(name, value.item()) + 0.01 * value.item()
+        smooth = {n: 0.99 * smooth.get(n, v.item()) + 0.01 * v.item() for n, v in parts.items()}
         if step % 100 == 99:
             bar.set_postfix({k: f"{v:.3f}" for k, v in smooth.items()})
             run.log(step=step + 1, mode=mode, lr=lr, **smooth)
         if step % SAVE_EVERY == SAVE_EVERY - 1 or step + 1 == steps:
             run.save(step + 1, both=both, mean=mean, adam=adam)
             export(model, mean, run.folder)
+            if rank == 0:
+                listen.codec(model, clips, run.folder, step + 1)
     return run.folder / "mimi.safetensors"
 
 

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import argparse
-import json
+import shutil
 from pathlib import Path
 
 from personaplex_lite.cli import command
@@ -21,19 +21,17 @@ def train_codec(args) -> None:
 
 
 def train_encode(args) -> None:
-    from personaplex_lite.checkpoint import load_mimi
-    from personaplex_lite.config import MimiConfig, from_dict
-
-    from . import dialogue
+    from . import dialogue, listen
     splits = sorted(path.parent for path in args.data.glob("*/shard_0000.json"))
     if not splits:
         raise FileNotFoundError(f"no clips in {args.data}: make them with `personaplex-lite train data`")
     args.out.mkdir(parents=True, exist_ok=True)
-    config = from_dict(MimiConfig, json.loads((args.codec / "mimi.json").read_text()))
-    mimi = load_mimi(args.codec / "mimi.safetensors", config)
+    mimi = listen.codec_of(args.codec)
     for folder in splits:
         dialogue.encode_clips(folder, mimi, args.out / folder.name, seed=args.seed)
     dialogue.encode_backgrounds(mimi, args.out)
+    for name in ("mimi.json", "mimi.safetensors"):      # the training of the language model listens with it
+        shutil.copyfile(args.codec / name, args.out / name)
 
 
 def train_lm(args) -> None:

@@ -26,6 +26,7 @@ from personaplex_lite.grid import delay
 from personaplex_lite.lm import LM
 from personaplex_lite.text import Text
 
+from . import listen
 from .common import Run, cosine, start, update
 from .dialogue import Library
 from .talks import Dialogues, text_only
@@ -147,8 +148,9 @@ def train(data, out, steps: int, read: int = 1250, seed: int = 0, batch: int = 5
           peak: float = 1.5e-3, warm=None) -> Path:
     """`read` steps of text alone, then dialogues with every third step text. Resumes.
 
-    data : folder of encoded clips (rooms.npz, train/). out : folder with tokenizer.model, where checkpoints
-    and `lm.safetensors` go. batch, frames : dialogues a step and process, and their length (80 ms each).
+    data : folder of encoded clips (rooms.npz, train/, the codec). out : folder with tokenizer.model, where
+    checkpoints, samples and `lm.safetensors` go. batch, frames : dialogues a step and process, and their
+    length (80 ms each).
     warm : folder of another training (last.pt, tokenizer.model) whose weights to begin with, or None.
     """
     rank, world, device = start()
@@ -162,8 +164,9 @@ def train(data, out, steps: int, read: int = 1250, seed: int = 0, batch: int = 5
         begin_with(both, Path(warm), text)
     first = run.resume(both=both, adam=adam)
     batches = Batches(Dialogues(Library(Path(data) / "train"), text, config), text, seed, rank, world)
+    heard = batches.talk(0, 1, frames)[0]
     bar = tqdm(range(first, steps), initial=first, total=steps, desc="lm", disable=rank > 0, mininterval=5)
-    smooth = {}
+    mimi, smooth = listen.codec_of(Path(data), device), {}
     for step in bar:
         lr = cosine(step, read, peak) if step < read else cosine(step - read, steps - read, peak)
         parts = _losses(both, batches, step, read, batch, frames, device)
@@ -177,6 +180,7 @@ def train(data, out, steps: int, read: int = 1250, seed: int = 0, batch: int = 5
             run.save(step + 1, both=both, adam=adam)
             if rank == 0:
                 export(both["lm"], run.folder)
+                listen.talk(both["lm"], mimi, text, heard, run.folder, step + 1)
     return run.folder / "lm.safetensors"
 
 

@@ -5,14 +5,15 @@ from random import Random
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from personaplex_lite.checkpoint import load_lm, load_mimi
-from personaplex_lite.config import LMConfig, MimiConfig, from_dict
+from personaplex_lite.config import LMConfig, from_dict
 from personaplex_lite.grid import delay
 from personaplex_lite.lm import LM
 from personaplex_lite.text import Text
-from recipe import clips, codec, dialogue, lm, speech, talks, tokenizer, world
+from recipe import clips, codec, dialogue, listen, lm, speech, talks, tokenizer, world
 
 pytest.importorskip("hibari", reason="needs the [train] extra: pip install -e '.[train]'")
 
@@ -27,10 +28,11 @@ def data(tmp_path_factory):
     voices = {s.voice: s for s in specs if s.side == "voice"}
     clips.build(root / "clips", [s for s in specs if s.side != "voice"] + list(voices.values()), workers=1)
     codec.train(root / "clips", root / "codec", steps=6, free=3)
-    mimi = load_mimi(root / "codec/mimi.safetensors",
-                     from_dict(MimiConfig, json.loads((root / "codec/mimi.json").read_text())))
+    mimi = listen.codec_of(root / "codec")
     dialogue.encode_clips(root / "clips", mimi, root / "encoded/train")
     dialogue.encode_backgrounds(mimi, root / "encoded", seconds=20)
+    for name in ("mimi.json", "mimi.safetensors"):
+        shutil.copyfile(root / "codec" / name, root / "encoded" / name)
     (root / "lm").mkdir()
     tokenizer.train(root / "lm/tokenizer.model")
     return root
@@ -83,6 +85,16 @@ def test_lm_resumes_as_if_unbroken(data, monkeypatch):
     assert same(*map(weights, folders))
     config = from_dict(LMConfig, json.loads((data / "lm/lm.json").read_text()))
     assert load_lm(data / "lm/lm.safetensors", config).config.depth_steps == 16
+
+
+def test_there_is_something_to_listen_to(data):
+    """What the codec makes of a clip; a whole dialogue, the user left, the agent right, and its words."""
+    (codec_sample,) = (data / "codec/samples").iterdir()
+    assert codec_sample.name == "step_000006.wav" and soundfile.info(codec_sample).duration > 14
+    sound, words = sorted((data / "lm/samples").iterdir(), reverse=True)
+    pcm = soundfile.read(sound)[0]
+    assert pcm.shape[1] == 2 and pcm.shape[0] % 1920 == 0 and (np.abs(pcm).max(0) > 0).all()
+    assert words.read_text().strip()
 
 
 def test_dialogues_are_laid_out_as_a_conversation_runs(data):
