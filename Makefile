@@ -4,14 +4,15 @@ BIN     := .venv/bin
 BOOT     = @$(PYTHON) tools/bootstrap.py $(if $(LOCKED),--locked) --extras
 PYTEST  := $(BIN)/python -m pytest -p no:cacheprovider
 ARGS    ?=
-NBVAL    = $(if $(wildcard notebooks/*.ipynb),notebooks --nbval --nbval-current-env --nbval-cell-timeout=600 \
-           --nbval-sanitize-with=tests/nbval.cfg)
+# The notebooks, two at a time with a thread each. What of their outputs is compared: course/compare.py.
+NBVAL   := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(PYTEST) -p course.compare -n 2 --dist loadfile notebooks
 
 .DEFAULT_GOAL := help
-.PHONY: help talk lab test test-browser quick lint fullsize train-codec train-lm eval-deps bench lock clean
+.PHONY: help talk lab notebooks slides test test-notebooks test-notebooks-gpu test-browser quick lint fullsize \
+        train-codec train-lm eval-deps bench lock clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  LOCKED=1 takes the versions of requirements.lock; ARGS='…' is passed on to the command."
 
 talk: ## install what is needed, then hear the model answer a recorded question
@@ -22,10 +23,39 @@ lab: ## open the notebooks, at the first one
 	$(BOOT) notebooks
 	@$(BIN)/jupyter lab notebooks/00_hear_it.ipynb
 
-test: ## everything: unit tests and every notebook, with all extras
+notebooks: ## build and run anew what is stale: course/source -> notebooks and notebooks/solutions (ARGS='03 05': these)
+	$(BOOT) notebooks,eval,train
+	@$(MAKE) --no-print-directory eval-deps
+	$(BIN)/python -m course.build $(ARGS)
+
+# reveal.js comes along where there is npm, so that the slides work without a network; otherwise from its own server.
+REVEAL   = $(if $(shell command -v npm),--SlidesExporter.reveal_url_prefix=node_modules/reveal.js \
+           --SlidesExporter.require_js_url=node_modules/requirejs/require.js \
+           --SlidesExporter.jquery_url=node_modules/jquery/dist/jquery.min.js)
+
+slides: ## notebooks 00 to 03 as Jupyter's own slides, without the exercises -> out/slides
+	$(BOOT) notebooks
+	@mkdir -p out/slides
+	@! command -v npm >/dev/null || npm install --silent --no-audit --no-fund --prefix out/slides \
+		reveal.js@4 requirejs@2 jquery@3
+	$(BIN)/jupyter nbconvert --to slides --output-dir out/slides --no-prompt --SlidesExporter.reveal_width=1400 \
+		--SlidesExporter.reveal_height=950 $(REVEAL) $(ARGS) notebooks/0[0-3]_*.ipynb
+
+test: ## everything: every notebook, then the unit tests, with all extras
 	$(BOOT) notebooks,dev,eval,train,ray
 	@$(MAKE) --no-print-directory eval-deps
-	$(PYTEST) tests $(NBVAL) $(ARGS)
+	$(NBVAL) --nbval
+	$(PYTEST) tests $(ARGS)
+
+test-notebooks: ## run every notebook and every solution, and compare what they put out (a part of `make test`)
+	$(BOOT) notebooks,dev,eval,train
+	@$(MAKE) --no-print-directory eval-deps
+	$(NBVAL) --nbval $(ARGS)
+
+test-notebooks-gpu: ## the same where a GPU and the 7B's weights are: every cell runs, outputs are not compared
+	$(BOOT) notebooks,dev,eval,train
+	@$(MAKE) --no-print-directory eval-deps
+	$(NBVAL) -n 0 --nbval-lax $(ARGS)
 
 test-browser: ## the live widget in JupyterLab and Chromium (a part of `make test`)
 	$(BOOT) notebooks,dev
@@ -72,4 +102,4 @@ lock: ## write requirements.lock from what .venv has now
 
 clean: ## remove .venv and everything made (runs/ and data/ stay)
 	rm -rf .venv out build dist *.egg-info .ruff_cache .pytest_cache
-	find personaplex_lite tools tests notebooks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+	find personaplex_lite tools tests notebooks course -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

@@ -97,7 +97,7 @@ class Reply:
 
         from . import viz
         figure, (above, below) = plt.subplots(2, 1, figsize=(11, 6.5), height_ratios=(1, 1.4),
-                                              layout="constrained")
+                                              layout="constrained", facecolor="none")
         viz.plot_talk(self.pcm, self.user[:len(self.pcm)], self.words, ax=above)
         viz.plot_grid(self.codes, ax=below, silence=self.config.silence)
         if path is not None:

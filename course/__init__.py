@@ -1,0 +1,1 @@
+"""The course beside the package: the notebooks' sources, what builds them, and the learner's checks."""
