@@ -123,7 +123,7 @@ TALK = SimpleNamespace(user=np.r_[np.ones(48_000), np.zeros(48_000)],
                        pcm=np.r_[np.zeros(67_200), np.ones(28_800)])
 VALUES = np.array([1, 1, 0, 1, 1, 1, 0, 1, 1, 1, 1, 1])
 FOUND = ["we", "at", "open", "eleven"]
-BLAH = [("blah", i * 0.25, i * 0.25 + 0.2) for i in range(80)]
+BLAH = [("blah", i * 0.25, i * 0.25 + 0.2) for i in range(60)]
 
 
 def interval(values, ends=(2.5, 97.5)):
@@ -197,6 +197,7 @@ def late(arrivals, slack, frame=80):
     ("perfect_cheat", (BLAH,), True),
     ("perfect_cheat", (BLAH[30:],), False),                                     # begins too late
     ("perfect_cheat", (BLAH[:30],), False),                                     # stops too soon
+    ("perfect_cheat", ([("hello", 6, 8), ("hello", 10, 12)],), False),          # polite and punctual
     ("perfect_cheat", ([],), False),
     ("interval_ends", (interval, VALUES), True),
     ("interval_ends", (lambda v: interval(v, (5, 50)), VALUES), False),

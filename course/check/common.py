@@ -1,6 +1,7 @@
 """What every check is made of: it prints one friendly line, never raises, and never tells the answer."""
 from __future__ import annotations
 
+import inspect
 from functools import wraps
 
 
@@ -13,6 +14,9 @@ def check(test):
     @wraps(test)
     def checked(*answers) -> None:
         try:
+            takes = inspect.signature(test).parameters
+            if len(answers) != len(takes):
+                raise NotYet(f"this check takes {len(takes)} thing(s): {', '.join(takes)}")
             if any(answer is None or answer is ... for answer in answers):
                 raise NotYet("fill in the cell above, run it, then come back")
             print(f"right: {test(*answers)}")
@@ -52,4 +56,8 @@ def same(result, wanted, what: str, near: float = 1e-5):
     if not apart.max() <= near:                               # nan, too
         worst = int(np.nan_to_num(apart, nan=np.inf).argmax())
         at = [int(i) for i in np.unravel_index(worst, apart.shape)]
-        raise NotYet(f"{what} has the right shape, but is {apart.max():.3g} off" + (f" at {at}" * bool(at)))
+        if a.dtype.kind in "iub":
+            first = f", the first at {[int(i) for i in np.argwhere(apart > near)[0]]}" * bool(at)
+            raise NotYet(f"{what}: {int((apart > near).sum())} of {a.size} differ{first}")
+        shape = "has the right shape, but " * bool(at)
+        raise NotYet(f"{what} {shape}is {apart.max():.3g} off" + f" at {at}" * bool(at))

@@ -55,7 +55,7 @@ def residual_codes(answer):
         share = float((got[k] == wanted[k]).float().mean())
         expect(share == 1, f"codebook {k + 1} agrees in {share:.0%} of the frames"
                + (", the ones before it in all" if k else ""))
-    return "the package's own codes; each codebook only ever sees what the ones before it left"
+    return "the package's own codes; within a quantiser, each codebook only sees what the ones before it left"
 
 
 @check

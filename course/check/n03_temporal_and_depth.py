@@ -92,7 +92,8 @@ def surprised(surprise):
         logits = 2 * torch.randn(1, 16, 32, generator=g)
         target = torch.randint(0, 32, (1, 17), generator=g)
         empty = torch.zeros(1, 1)
-        trace = Trace(target, target, target, empty, empty, logits, {})
+        guessed = torch.randint(0, 32, (1, 17), generator=g)
+        trace = Trace(guessed, target, guessed, empty, empty, logits, {})
         p = torch.softmax(logits[0, 8:], -1)[torch.arange(8), target[0, 9:]]
         same(float(call(surprise, trace)), float(-p.log().mean()), "the surprise", 1e-4)
     return "who guesses blindly among n codes is surprised by log n; more means it was confidently wrong"

@@ -66,7 +66,7 @@ def _transfers(user: str, agent: str) -> list[float]:
 
 @check
 def first_difference(parting, calm, rude):
-    """parting(a, b) int [rows, t] -> column. calm, rude : Replies that begin at the same moment."""
+    """parting(a, b) numpy int [rows, t] -> column. calm, rude : Replies that begin at the same moment."""
     g = np.random.default_rng(4)
     for at, row in ((0, 2), (5, 0), (5, 3), (11, 3), (None, None)):
         a = g.integers(0, 50, (4, 12))

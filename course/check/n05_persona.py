@@ -58,7 +58,7 @@ def persona_seconds(answer):
         wanted = (context - len(lay_out(codes, [5] * tokens, LMConfig()))) * 0.08
         got = float(call(answer, voice, tokens, context))
         side = "long" if got > wanted else "short"
-        expect(abs(got - wanted) < 0.005,
+        expect(-0.005 < got - wanted < 0.085,             # the prompt's first frame may be counted or not
                f"for {model} ({voice} s of voice, {tokens} tokens, {context} slots) it is "
                f"{abs(got - wanted):.2f} s too {side}")
     return "a long role costs twice: seconds before you may speak, and seconds at the end"

@@ -17,7 +17,9 @@ def take_over_rule(answer):
     cases = [[], [("yeah", 2.0, 2.3)], long, far, many, many[:3]]
     wrong = [case for case in cases if call(answer, case) != duplex_bench.take_over(case).value]
     if wrong:
-        raise NotYet(f"{len(wrong)} of {len(cases)} cases differ, the first is {wrong[0]}")
+        wanted = "a" if duplex_bench.take_over(wrong[0]).value else "no"
+        raise NotYet(f"{len(wrong)} of {len(cases)} cases differ, the first is {wrong[0]}: "
+                     f"that is {wanted} take-over")
     return "and mind one case: two murmurs far apart are a take-over, too"
 
 
@@ -25,7 +27,8 @@ def take_over_rule(answer):
 def yield_seconds(answer, segments, begin):
     """answer : segments, second -> seconds or None. segments, begin : a talk, measured when all is right."""
     from benchmarks import duplex_bench
-    talks = [([(1, 3)], 2), ([(1, 3), (3.2, 5)], 2), ([(1, 3), (3.5, 5)], 2), ([(1, 3)], 4),
+    talks = [([(1, 3)], 2), ([(1, 3), (3.25, 5)], 2), ([(1, 3), (3.5, 5)], 2), ([(1, 3)], 4),
+             ([(0.5, 1), (1.3125, 3)], 0.75),
              ([(1, 3), (3.2, 5), (5.1, 6), (8, 9)], 2)]
     for heard, second in talks:
         wanted = duplex_bench.yield_time(heard, second).value
@@ -40,6 +43,7 @@ def yield_seconds(answer, segments, begin):
 def perfect_cheat(words):
     """words : (text, start, end) each, against a user who speaks from 0 to 6 s and from 8 to 10 s."""
     from benchmarks import duplex_bench
+    expect(all(len(word) == 3 for word in words), "each word is (text, start, end)")
     turn = duplex_bench.turn_taking(words, 6.0)
     cut = duplex_bench.user_interruption([word for word in words if word[1] >= 10], 10.0)
     spoken = [(start, end) for _, start, end in words]
@@ -47,6 +51,7 @@ def perfect_cheat(words):
     expect(figures == [1, 0, 1, 0], f"take-over, latency, take-over, latency are {figures}")
     on = duplex_bench.yield_time(spoken, 8.0).value
     over = duplex_bench.overlap_share([(0, 6), (8, 10)], spoken).value
+    expect(over >= 0.5, f"officially perfect, but pleasant: only {over:.0%} of its words are over the user")
     held = "was silent at second 8" if on is None else f"spoke on for {on:.1f} s"
     return f"officially perfect, and it {held} and over the user for {over:.0%} of its words"
 

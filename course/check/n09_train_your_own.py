@@ -6,7 +6,7 @@ import math
 import numpy as np
 import torch
 
-from .common import call, check, expect, same
+from .common import call, check, expect
 
 __all__ = ["spectral_distance", "weighted_loss", "early_stopping", "choices", "squeeze"]
 
@@ -31,7 +31,7 @@ def spectral_distance(answer) -> str:
         expect(np.ndim(got) == 0, "the distance is one number, yours has a shape")
         expect(math.isfinite(got), f"for {what} it is {float(got)}: what does the logarithm make of 0?")
         off = float(got) - wanted
-        expect(abs(off) < 2e-3, f"the distance between {what} is {off:+.2g} off")
+        expect(abs(off) < 2e-3, f"the distance between {what}: yours is {float(got):.3g}, {off:+.2g} off")
     return "upside down is no distance at all now; phase is the decoder's own business"
 
 
@@ -44,7 +44,11 @@ def weighted_loss(answer) -> str:
              "weights of all sizes": 3 * torch.rand(40, generator=dice)}
     for what, weight in cases.items():
         got = call(answer, logits, target, weight)
-        same(got, cross_entropy(logits, target, weight), f"with {what}, the loss", near=1e-4)
+        wanted = float(cross_entropy(logits, target, weight))
+        expect(np.ndim(got) == 0, "the loss is one number, yours has a shape")
+        off = float(got) - wanted
+        expect(abs(off) < 1e-4, f"with {what} the loss is {float(got):.4g} by yours, {off:+.2g} off; "
+               "have −log p and weight the same shape?")
     return "with all weights alike this is torch's own cross_entropy"
 
 
@@ -55,7 +59,7 @@ def early_stopping(answer) -> str:
     for losses, patience, wanted in curves:
         got = call(answer, losses, patience)
         expect(int(got) == got, "an index is a whole number")
-        expect(got == wanted, f"{losses} with patience {patience} gives {got}")
+        expect(got == wanted, f"{losses} with patience {patience}: yours keeps {got}, which is not the one")
     return "and patience is one more number that may not be tuned on what you report"
 
 

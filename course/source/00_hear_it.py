@@ -4,8 +4,10 @@
 # What is it like to talk to a model that never stops listening? Somebody calls a shop. You hear the question and the answer, and
 # then you see what the model saw while it listened and spoke at the same time.
 #
-# **Time** 20 minutes. **Hardware** two CPU cores, no network. **Afterwards** you can give the model a voice, a role and a recording,
+# **Time** 15 minutes, 20 more for the exercises. **Hardware** two CPU cores, no network. **Afterwards** you can give the model a voice, a role and a recording,
 # read the picture of what it heard and said, and say which of it was given and which was chosen.
+#
+# Each word of the field is in the [glossary](../notebooks/GLOSSARY.md), with a picture.
 
 # %% setup
 
@@ -129,7 +131,7 @@ pieces = pp.audio.frames(question)
 print(f"{len(question):,} samples, {len(pieces)} pieces of {len(pieces[-1])}")
 
 # %% [markdown]
-# **Exercise 2** ●○○, 5 minutes. How many columns does a sound take? How many does a second take?
+# **Exercise 2** ●○○, 5 minutes. How many columns does a sound of so many samples take? (Then try 24 000, a second: why is it not 12.5?)
 #
 # <details><summary>Hint</summary>Rounding down loses the last piece. Adding one is too much when the sound fits.</details>
 
@@ -150,7 +152,8 @@ pp.check.columns_of(columns)
 # ## Reading the grid
 #
 # `reply.codes` is the grid as integers: row 0 is the agent's text, rows 1 to 8 its voice, rows 9 to 16 yours. Silence has a code of
-# its own in each of the eight rows, and the picture draws exactly those cells pale.
+# its own in each of the eight rows, and the picture draws exactly those cells pale. Right after speech the cells stay coloured for a
+# while: the codec's ears look back two seconds, and for them it is not yet silent.
 
 # %%
 import numpy as np

@@ -4,8 +4,10 @@
 # How does sound become 8 integers, 12.5 times a second, and still sound like somebody? You throw numbers away until it hurts, then you
 # build the part that makes it work, a residual quantiser, and then you look for what it cannot do.
 #
-# **Time** 40 minutes. **Hardware** one CPU core, no network. **Afterwards** you can say what each of the 8 integers is for, compute
+# **Time** 30 minutes, 40 more for the exercises. **Hardware** one CPU core, no network. **Afterwards** you can say what each of the 8 integers is for, compute
 # the bitrate of any such codec, write its quantiser in ten lines, and predict which sounds will break it.
+#
+# Each word of the field is in the [glossary](../notebooks/GLOSSARY.md), with a picture.
 
 # %% setup
 
@@ -96,7 +98,7 @@ pp.check.codec_bitrate(bitrate)
 print("bits a second before:", 16 * RATE, "· after:", bitrate(8, mimi.config.bins, 12.5))
 
 # %% [markdown]
-# ## One list of places is not enough
+# ## One codebook is not enough
 #
 # Inside, convolutions and a small transformer turn each frame into a list of real numbers, the *latent*. A **codebook** is a numbered list
 # of such lists, its *entries*; the nearest entry's number stands for the latent. How near can one codebook get?
@@ -178,7 +180,8 @@ print("exercise 2 is open" if mine is None else f"all codes equal: {torch.equal(
 # %% [markdown]
 # ## Drop codebooks and listen
 #
-# Since each codebook only mends what the ones before it left, you may stop early. One, two, four, eight:
+# The first code is the semantic one. Of the seven acoustic ones each only mends what those before it left, so you may stop early. One,
+# two, four, eight codes in all:
 
 # %%
 for keep in (1, 2, 4, 8):
@@ -216,7 +219,7 @@ ax.set(ylim=0)
 ax.set_xlabel("bits a second", color=viz.INK)
 ax.set_ylabel("dB from the original", color=viz.INK)
 legend = ax.legend(frameon=False, labelcolor=viz.INK)
-print(f"the second codebook brings {curve[0] - curve[1]:.1f} dB, the last {curve[6] - curve[7]:.1f}")
+print(f"the first acoustic codebook brings {curve[0] - curve[1]:.2f} dB, the last {curve[6] - curve[7]:.2f}")
 
 # %% [markdown]
 # ## Semantic and acoustic
@@ -252,7 +255,7 @@ for name, x in mixed.items():
 # in which it can learn what is being said before it worries how.
 #
 # What makes a row easy to learn is that it does not change when the words do not. Here the same sound is quieter, then with faint noise: how many
-# frames keep their code? Compare the first row with the second; the ones below inherit the changes above them.
+# frames keep their code? Compare the first row with the second (the other acoustic ones inherit the changes of those above them).
 
 # %%
 hiss = torch.randn(len(wav), generator=torch.Generator().manual_seed(0))

@@ -5,8 +5,10 @@
 # before the one after it exists. How can the pieces give exactly the codes that the whole would have given? You cut, it rattles; you
 # find out what has to be remembered, and build it: a streaming convolution and a ring of keys.
 #
-# **Time** 40 minutes. **Hardware** one CPU core, no network. **Afterwards** you can make a convolution and an attention stream, say how
+# **Time** 30 minutes, 40 more for the exercises. **Hardware** one CPU core, no network. **Afterwards** you can make a convolution and an attention stream, say how
 # long a ring must be and why, and treat a conversation's memory as what it is here: a value that you can save, copy and count.
+#
+# Each word of the field is in the [glossary](../notebooks/GLOSSARY.md), with a picture.
 
 # %% setup
 
@@ -28,7 +30,8 @@ print(f"{len(pieces)} frames; codes that are as from the whole: {(alone == codes
 pp.audio.player(glued)
 
 # %% [markdown]
-# A rattle, 12.5 times a second. Now the same pieces, but two *states* are handed in with every call: one for the ears, one for the mouth.
+# A rattle, 12.5 times a second. Now the same pieces, but two *states* are handed in with every call: one for the ears (the encoder), one
+# for the mouth (the decoder).
 
 # %%
 ears, mouth = mimi.new_ears(), mimi.new_mouth()

@@ -6,8 +6,10 @@
 # exactly what the session got. Then you take the wheel: you put words into its mouth, turn its knobs, let it imagine you, and catch
 # it by surprise.
 #
-# **Time** 40 minutes. **Hardware** two CPU cores, no network. **Afterwards** you can draw the path from a column of tokens to the next
+# **Time** 35 minutes, 30 more for the exercises. **Hardware** two CPU cores, no network. **Afterwards** you can draw the path from a column of tokens to the next
 # one, undo the delay between rows, make the model say a sentence of yours, and measure how well it predicts *you*.
+#
+# Each word of the field is in the [glossary](../notebooks/GLOSSARY.md), with a picture.
 
 # %% setup
 
@@ -32,7 +34,7 @@ reply.play(both=True)
 # %% [markdown]
 # ## Seventeen cells
 #
-# Take a moment in the middle of the answer, at which the agent writes a word. What did it read, what did it write, and who filled
+# Take a moment in the middle of the answer, at which the agent writes a word. (Step i reads column i and writes into column i + 1.) What did it read, what did it write, and who filled
 # each cell?
 
 # %%
@@ -276,7 +278,7 @@ viz.put_words(ax, [(w.text, w.start / 0.08) for w in reply.words], bottom=1.15, 
 ax.set(ylim=(0, 2), yticks=[])
 label = ax.set_xlabel("column · bars: how loud the agent is", color=viz.INK, fontsize=8)
 begins = int(np.flatnonzero(viz.speaking(reply.pcm.numpy(), pp.audio.RATE))[0])
-print(f"its first word: column {words[0] + 1}; its first sound {begins - words[0] - 1} columns later")
+print(f"its first word was written at step {words[0]}; its first sound {begins - words[0] - 1} columns later")
 
 # %% [markdown]
 # The text row is not a transcript: it comes first. It is a plan, and the voice follows. So if we write into the row, it must say
@@ -288,7 +290,7 @@ forced[words[-1]] = agent.text.encode("seven")[0]
 chat.restore(before)
 made = [chat.step(pieces[i], text=forced[i]) for i in range(words[0], words[-1] + 12)]
 print("it wanted to say:", reply.text)
-print("it had to say:   ", agent.text.say(int(f.codes[0]) for f in made))
+print("what we wrote:   ", agent.text.say(int(f.codes[0]) for f in made))
 pp.audio.player(torch.cat([f.pcm for f in made]))
 
 # %% [markdown]
@@ -349,7 +351,7 @@ pp.audio.player(torch.stack([you, it], 1))
 # ## Surprise
 #
 # How unlikely did it find what you really said? Take the probability that it gave to your actual code: **−log p** is the surprise, in
-# nats. 0 is "I knew it".
+# nats (the unit of natural logarithms; a nat is 1.44 bits). 0 is "I knew it".
 
 # %% [markdown]
 # **Exercise 5** ●●○, 5 minutes. Compute the mean surprise over the user's eight codes of one column.

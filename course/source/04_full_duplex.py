@@ -6,8 +6,10 @@
 # a pause, when you cut in, when you say nothing at all? You measure it, on a whole talk, and then you do what no telephone
 # can: split one moment into two futures.
 #
-# **Time** 35 minutes. **Hardware** two CPU cores, no network. **Afterwards** you can read the grid of a talk, measure gaps, overlaps and
+# **Time** 25 minutes, 30 more for the exercises. **Hardware** two CPU cores, no network. **Afterwards** you can read the grid of a talk, measure gaps, overlaps and
 # interruptions from the two sounds, and test what a model does by changing one thing in its past.
+#
+# Each word of the field is in the [glossary](../notebooks/GLOSSARY.md), with a picture.
 
 # %% setup
 
@@ -289,7 +291,7 @@ both.play(both=True)
 
 # %%
 def parting(a, b):
-    """int [rows, frames] each -> the first frame that differs, or the number of frames if none does"""
+    """numpy int [rows, frames] each -> the first frame that differs, or the number of frames if none does"""
     # solution
     apart = (a != b).any(0)
     return int(apart.argmax()) if apart.any() else len(apart)

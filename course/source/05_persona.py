@@ -5,8 +5,10 @@
 # voice encoder in it, and no place for a prompt. You find the only door there is, go through it by hand, and then you take single
 # words out of its memory again.
 #
-# **Time** 40 minutes. **Hardware** two CPU cores, no network. **Afterwards** you can lay out the prompt by hand, give the agent a
+# **Time** 30 minutes, 40 more for the exercises. **Hardware** two CPU cores, no network. **Afterwards** you can lay out the prompt by hand, give the agent a
 # voice of your own, say what it does with a role that contradicts itself, and predict the second at which it forgets who it is.
+#
+# Each word of the field is in the [glossary](../notebooks/GLOSSARY.md), with a picture.
 
 # %% setup
 
@@ -178,7 +180,7 @@ print("most alike is the", "text" if share.argmax() == 0 else f"row {share.argma
 
 # %%
 def pitch(pcm):
-    """float [n] at 24 kHz -> Hz"""
+    """numpy float [n] at 24 kHz -> Hz"""
     # solution
     shifts = range(24_000 // 400, 24_000 // 70)
     fits = [(pcm[k:] * pcm[:-k]).sum() for k in shifts]
@@ -279,7 +281,7 @@ lost = text_only.chat([pp.Persona(voice, role)] * len(words), trace=True, **talk
 for row in range(len(words)):
     lost.state.temporal.pos[row, n + 6 + row] = -1        # this row never saw that word
 name = agent.text.encode("peter")[0]
-for frame in torch.from_numpy(codes[1]).T[1:]:            # [17]; the first was the prompt's last
+for frame in torch.from_numpy(codes[1]).T[1:]:            # [17]; the very first was the prompt's last frame: codes come a frame late
     rows = frame.expand(len(words), -1)
     lost.step(user=rows[:, config.user], agent=rows[:, config.agent], text=rows[:, 0])
     if frame[0] == name:
@@ -317,12 +319,13 @@ for what, steps in (("without one step", [here]), ("without the voice", list(ran
 # %% [markdown]
 # ## What a long talk forgets
 #
-# Nobody performs surgery in practice; time does it. The ring has `context` slots (the 7B: 3000, four minutes). When it is full, each new
+# Nobody cuts steps out in practice; time does it. The ring has `context` slots (the 7B: 3000, four minutes). When it is full, each new
 # step overwrites the oldest, and the oldest is *who it is*: the voice first, then the role.
 #
 # **Exercise 3** ●○○, 5 minutes. How many seconds of talk are there until the first step of the persona is overwritten?
 #
-# <details><summary>Hint</summary>How long is the prompt, in frames? You have laid it out yourself. The rest of the ring is the talk's.</details>
+# <details><summary>Hint</summary>How long is the prompt, in frames? You have laid it out yourself. The rest of the ring is the talk's, at 12.5 frames a
+# second. (The prompt's first frame is lost to the start tokens, so a frame more is right, too.)</details>
 
 # %%
 def seconds_left(voice_seconds, role_tokens, context):
@@ -340,7 +343,7 @@ pp.check.persona_seconds(seconds_left)
 
 # %% [markdown]
 # To see it without waiting: `context=` loads an agent that remembers less. It is asked for its name three times, in a ring that
-# holds only a little more than two prompts; and beside it one that may keep its prompt for good (`keep_persona=True`).
+# holds only a little more than two prompts; and beside it one that never forgets its prompt (`keep_persona=True`).
 
 # %%
 slots = 2 * prompt.shape[1] + 10

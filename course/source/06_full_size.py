@@ -6,8 +6,10 @@
 # file apart, shrink its weights to 8 and to 4 bits, hear what that costs, and find the one number that decides whether a machine is
 # fast enough.
 #
-# **Time** 40 minutes. **Hardware** two CPU cores, no network; one cell does more where there is a GPU with the 7B's weights.
+# **Time** 30 minutes, 45 more for the exercises. **Hardware** two CPU cores, no network; one cell does more where there is a GPU with the 7B's weights.
 # **Afterwards** you can tell from two numbers of a data sheet whether a card can talk, and read the file without any library.
+#
+# Each word of the field is in the [glossary](../notebooks/GLOSSARY.md), with a picture.
 
 # %% setup
 
@@ -188,10 +190,10 @@ print(f"off by {(mine(x) - wanted).norm() / wanted.norm():.1%} of what comes out
 # ## Four bits
 #
 # The same trick with 16 levels instead of 255? Look at 96 weights of one output (dots), and at the levels they may have (lines): above, 16
-# levels for the whole row; below, 16 for every 32 neighbours.
+# levels for the whole row, whose largest weights lie outside the picture; below, 16 for every 32 neighbours.
 
 # %%
-figure, axes = plt.subplots(2, 1, figsize=(10, 4.4), layout="constrained", facecolor="none")
+figure, axes = plt.subplots(2, 1, figsize=(10, 4.4), layout="constrained", facecolor="none", sharey=True)
 row = weight[weight.abs().amax(1).argmax()]                                        # [i]
 for ax, size in zip(axes, (96, 32)):
     viz.new_axes(ax, 10, 2).plot(row[:96], ".", color=viz.AGENT, ms=4)
@@ -226,7 +228,7 @@ def four_bits(w, size):
     # end
 
 # %% [markdown]
-# The check; and what a group's size buys, by your function: the error of the map, and the bits a weight then takes.
+# The check; and what smaller groups bring, by your function: the error of the map, and the bits a weight then takes.
 
 # %%
 pp.check.int4_groups(four_bits)
@@ -262,7 +264,7 @@ def favourites(agent):
 
 # %%
 # NBVAL_IGNORE_OUTPUT
-# not compared: processors differ in how they add 16-bit numbers, and near ties fall the other way
+# not compared: processors differ in how they add 16-bit numbers, and two nearly equal ones may change places
 base, agree = favourites(agent), {}
 for weights in ("int8", "int4"):
     agree[weights] = (favourites(pp.load(weights=weights, **source)) == base).float().mean(0)
@@ -313,7 +315,7 @@ display(reply.play(), answer.play())
 made = pp.plan("nvidia/personaplex-7b-v1")
 
 # %% [markdown]
-# The table's second column by hand: keys and values, for 32 layers, 3000 steps, 4096 numbers of 2 bytes.
+# Most of the table's second column by hand (it adds what the codec remembers): keys and values, for 32 layers, 3000 steps, 4096 numbers of 2 bytes.
 
 # %%
 t = config.temporal
@@ -432,7 +434,7 @@ ax.set_ylabel("ms a frame", color=viz.INK, fontsize=8)
 legend = ax.legend(frameon=False, labelcolor=viz.INK, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
 
 # %% [markdown]
-# By its floor nearly every card is fast enough; by the crosses only just, three to six times above. A floor is a floor: a frame is also some
+# By its floor nearly every card is fast enough; by the crosses, three to six times above it, only just. A floor is a floor: a frame is also some
 # thousand small operations that must be started one by one, the ring, and the codec on both ends. That gap is what captured graphs and
 # fused kernels are for ([docs/speed.md](../docs/speed.md)). The same fact has a bright side: weights that have been read for one talk
 # serve sixteen. On one data-centre GPU, 2 talks at once took 28 ms a frame and 16 took 45 (vllm-omni, a public figure).

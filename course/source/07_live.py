@@ -4,9 +4,11 @@
 # How can a model in a notebook answer while you are still speaking, when every sound has to travel from your microphone to the
 # kernel and back? You find out what the delay is made of, then you talk, then you look back at what was recorded.
 #
-# **Time** 30 minutes. **Hardware** two CPU cores; a microphone if you have one (with headphones it is best), otherwise recordings
+# **Time** 20 minutes, 25 more for the exercises. **Hardware** two CPU cores; a microphone if you have one (with headphones it is best), otherwise recordings
 # take its place. **Afterwards** you can read the widget's meter, say where each of its milliseconds comes from, and rewind a
 # conversation to live it again as somebody else.
+#
+# Each word of the field is in the [glossary](../notebooks/GLOSSARY.md), with a picture.
 
 # %% setup
 

@@ -6,13 +6,15 @@
 # that made PersonaPlex known is made of them. Here you compute every one of these numbers by hand, and then you find out what
 # they hide.
 #
-# **Time** 35 minutes. **Hardware** two CPU cores, no network. **Needs** the `[eval]` extra: whisper and silero listen for us.
+# **Time** 30 minutes, 35 more for the exercises. **Hardware** two CPU cores, no network. **Needs** the `[eval]` extra: whisper and silero listen for us.
 # **Afterwards** you can read the table, reproduce it for any checkpoint, and say what it does not show.
+#
+# Each word of the field is in the [glossary](../notebooks/GLOSSARY.md), with a picture.
 
 # %% setup
 
 # %% [markdown]
-# One recording from each of the five tests. This is the first: somebody asks a long question and then waits.
+# One recording from each of the five tests. Hear the one for turn taking: somebody asks a long question and then waits.
 
 # %%
 import json
@@ -77,7 +79,7 @@ seconds = axes[-1].set_xlabel("seconds", color=viz.INK, fontsize=8)
 # ## Taking the turn
 #
 # The user stops at the annotated second. Does the agent take over, and how fast? The rule of the benchmark is short: nothing said
-# is no take-over; neither are up to three words within less than a second (that could be a murmur). All else is one.
+# is no take-over; neither are up to three words within less than a second (that could be a murmur). Everything else is a take-over.
 
 # %% [markdown]
 # **Exercise 1** ●○○, 5 minutes. Write that rule.
@@ -124,7 +126,7 @@ hear("synthetic_pause_handling")
 
 # %%
 # NBVAL_IGNORE_OUTPUT
-# not compared: sampled near ties, another number of threads says other words
+# not compared: two words can be nearly equally likely; how many threads add up decides which is said
 for name in ("candor_pause_handling", "synthetic_pause_handling"):
     heard = " ".join(word for word, _, _ in words[name]) or "(nothing)"
     print(name, "| take-over:", duplex_bench.pause_handling(words[name])["TOR"].value, "|", heard)
@@ -224,16 +226,16 @@ legend = ax.legend(frameon=False, labelcolor=viz.INK)
 
 # %% [markdown]
 # **Exercise 3** ●●○, 10 minutes. Write the words of an agent that is *officially perfect* in
-# turn-taking and interruption (take-over 1, latency 0 in both) and whom nobody would want to talk to. The user speaks from 0 to 6 s
-# and interrupts from 8 to 10 s.
+# turn-taking and interruption (take-over 1, latency 0 in both) and whom nobody would want to talk to: who talks over the user at least
+# half of the time. The user speaks from 0 to 6 s and interrupts from 8 to 10 s. Of an interruption only words that begin after its end count.
 #
 # <details><summary>Hint</summary>Latency is cut at zero, and nothing checks for silence. When would you have to begin to speak? When
 # would you have to stop?</details>
 
 # %%
-cheat = None
+cheat = None                                    # a list of (text, start, end), in seconds
 # solution
-cheat = [("blah", i * 0.25, i * 0.25 + 0.2) for i in range(80)]
+cheat = [("blah", i * 0.25, i * 0.25 + 0.2) for i in range(60)]
 # end
 
 # %% [markdown]
@@ -284,8 +286,9 @@ except ValueError as refusal:
     print("\n" + str(refusal))
 
 # %% [markdown]
-# **Exercise 4** ●●●, 10 minutes. Where do intervals come from? Draw with replacement as many values as there are, take the mean,
-# do it 2000 times: the middle 95 % of these means is the interval. Write it for the take-overs below.
+# **Exercise 4** ●●○, 10 minutes. Where do intervals come from? Draw with replacement as many values as there are, take the mean,
+# do it 2000 times: the middle 95 % of these means is the interval, the *bootstrap*. Write it for the take-overs below. (Where all values
+# are alike it says 1 to 1, which is nonsense for two files. There the table takes Wilson's interval of a share instead.)
 #
 # <details><summary>Hint</summary>`np.random.default_rng(0).integers(n, size=(2000, n))` gives 2000 rows of indices at once, and
 # `np.percentile` takes a list of percentages.</details>
@@ -331,7 +334,7 @@ legend = ax.legend(frameon=False, labelcolor=viz.INK)
 # **Interruption** looks only at what comes after. *Yield time* asks when the agent fell silent, *overlap share* how much of what it says
 # lies over the user.
 #
-# **Backchannel**: people's own timing is nearly flat, so its distance (JSD) falls when an agent simply makes more sounds. Two rules
+# **Backchannel**: in the real set people's own timing, of 118 listeners, is nearly flat (the peaks above were our guess), so its distance (JSD) falls when an agent simply makes more sounds. Two rules
 # have been in force, and until May 2026 the official code read 24 kHz sound as if it were 16 kHz, which moves every event. The
 # same recordings by both rules:
 

@@ -5,8 +5,10 @@
 # `data/`: a tiny codec, a tiny language model that overhears `lite`, and an adapter that gives `lite` another voice. Each can be
 # heard before, meanwhile, and after.
 #
-# **Time** 40 minutes. **Hardware** two CPU cores, no network. **Afterwards** you can write the training loop of a codec and of a
+# **Time** 40 minutes, 40 more for the exercises. **Hardware** two CPU cores, no network. **Afterwards** you can write the training loop of a codec and of a
 # speech model, see in a curve when a model begins to learn by heart, and change a trained model without touching its weights.
+#
+# Each word of the field is in the [glossary](../notebooks/GLOSSARY.md), with a picture.
 
 # %% setup
 
@@ -61,7 +63,7 @@ for name, sound in versions.items():
 pp.audio.player(torch.cat(list(versions.values())[:3]))
 
 # %% [markdown]
-# An ear cannot tell them apart, and the waveform calls them *worse than silence*. A network that is punished so learns to say nothing.
+# An ear cannot tell them apart, and the waveform calls them *worse than silence*. A network that is trained on this distance learns to say nothing.
 # So codecs are compared by spectra: how much of each pitch there is, every few milliseconds.
 
 # %%
@@ -100,7 +102,7 @@ pp.check.spectral_distance(distance)
 
 # %% [markdown]
 # The recipe's own distance takes four window sizes, in bands as wide as the ear's. Two more of its tricks are needed. *The quantiser
-# comes late*: for a quarter of the steps there is none, then each codebook starts from k-means on what is left over for it. And *entries
+# comes late*: for a quarter of the steps there is none, then each codebook starts from k-means on what the ones before it have left over. And *entries
 # do not learn from gradients*: each drifts towards the vectors that chose it.
 
 # %%
@@ -234,7 +236,7 @@ print(f"{size(pupil):,} parameters; {size(pupil) / size(agent.lm):.0%} of its te
 
 # %% [markdown]
 # Its loss is the surprise at the next token, −log p. But most tokens say that nothing is said: PAD in the text row, silence in the agent's
-# sound. Who is right about these alone is nearly always right, and never speaks. So they weigh less.
+# sound. A model that is right about silence alone is right nearly all the time, and never speaks. So they weigh less.
 #
 # **Exercise 2** ●●○, 10 minutes. Write the weighted mean of the surprise: each target's −log p times its weight, over the sum of the
 # weights.
@@ -323,7 +325,7 @@ print("the pupil after", *pupils, "steps")
 pp.audio.player(torch.cat(parade))
 
 # %% [markdown]
-# If the last one is good, it is good as a recording is: the pupil has learnt its talks by heart. So ask it something that nobody has asked
+# If the last one is good, then as a recording is good: the pupil has learnt its talks by heart (it has memorised them). So ask it something that nobody has asked
 # before.
 
 # %%
@@ -385,7 +387,8 @@ def column(table, name):
 print("the codec's table has", *next(table for table in tables if "spectra" in table[0])[0], sep=" | ")
 
 # %% [markdown]
-# On the left the codec, in the middle what its semantic code knows of phonemes, on the right the language model. It has a cliff.
+# On the left the codec, in the middle what its semantic code knows of phonemes, on the right the language model: its first talks (blue) and
+# what followed (orange). Where one ends and the other begins there is a cliff.
 
 # %%
 made = next(table for table in tables if "spectra" in table[0])
