@@ -281,7 +281,7 @@ lost = text_only.chat([pp.Persona(voice, role)] * len(words), trace=True, **talk
 for row in range(len(words)):
     lost.state.temporal.pos[row, n + 6 + row] = -1        # this row never saw that word
 name = agent.text.encode("peter")[0]
-for frame in torch.from_numpy(codes[1]).T[1:]:            # [17]; the very first was the prompt's last frame: codes come a frame late
+for frame in torch.from_numpy(codes[1]).T[1:]:            # [17]; the very first was the prompt's last frame
     rows = frame.expand(len(words), -1)
     lost.step(user=rows[:, config.user], agent=rows[:, config.agent], text=rows[:, 0])
     if frame[0] == name:
