@@ -17,7 +17,6 @@ import os
 import platform
 import time
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from zlib import crc32
 
@@ -210,17 +209,10 @@ def gather(out: Path, settings: dict, samples: list[Sample]) -> dict:
     return {"system": Path(settings["model"]).name, "data": Path(settings["data"]).name,
             "settings": named(settings),
             "instruments": next(iter(records.values()))["instruments"], "date": time.strftime("%Y-%m-%d"),
-            "versions": {"python": platform.python_version()} | {p: installed(p) for p in PACKAGES},
+            "versions": {"python": platform.python_version()} | {p: judge.installed(p) for p in PACKAGES},
             "machine": {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(),
                         "device": settings["device"], "load": round(os.getloadavg()[0], 1)},
             "figures": figures, "files": records}
-
-
-def installed(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def here(settings: dict, todo: list[list[Sample]]):

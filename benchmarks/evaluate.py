@@ -14,7 +14,6 @@ import platform
 import time
 from collections import Counter
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from random import Random
 
@@ -22,7 +21,7 @@ import numpy as np
 import torch
 
 from benchmarks import scenes
-from benchmarks.judge import hear, need, number, right, share, speaker, speech_figures, wanted
+from benchmarks.judge import hear, installed, need, number, right, share, speaker, speech_figures, wanted
 from benchmarks.talk import AFTER, BEFORE, FRESH, Answer, Question, talk
 from personaplex_lite import audio
 from personaplex_lite.agent import LITE, Agent, load
@@ -236,11 +235,6 @@ def save(folder: Path, answers: list[Answer], heard: list[str]) -> None:
 
 def about(folder, agent: Agent, n: int, seed: int) -> dict:
     """Where the figures come from: weights, seeds, versions, machine."""
-    def installed(name):
-        try:
-            return version(name)
-        except PackageNotFoundError:
-            return None
     info = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     cpu = next((line.split(": ")[1] for line in info if line.startswith("model name")), platform.processor())
     sha = {f: hashlib.sha256((Path(folder) / f).read_bytes()).hexdigest()[:16]

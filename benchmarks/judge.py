@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from functools import cache
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from math import sqrt
 
 import numpy as np
@@ -113,6 +114,14 @@ def right(said: str, want: tuple[str, ...]) -> bool:
     text, others = f" {' '.join(words)} ", NUMBERS & {*words} - {*" ".join(want).split()}
     hedges = " do not know " in text and "do not know" not in want
     return all(f" {phrase} " in text for phrase in want) and not others and not hedges
+
+
+def installed(package: str) -> str | None:
+    """Its version, None where it is missing."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def need(module: str):

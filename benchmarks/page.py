@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import hashlib
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 
+from benchmarks.judge import installed
 from benchmarks.report import found
 from personaplex_lite.agent import LITE
 
@@ -19,15 +19,10 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 def about() -> dict:
     """Where and with what."""
-    def installed(name):
-        try:
-            return version(name)
-        except PackageNotFoundError:
-            return "none"
     return {"date": time.strftime("%Y-%m-%d"), "cpu": found(r"model name\s*: (.*)", "/proc/cpuinfo"),
             "threads": torch.get_num_threads(), "load": found(r"(\S+)", "/proc/loadavg"),
             "lite": f"(sha256 {hashlib.sha256((LITE / 'lm.safetensors').read_bytes()).hexdigest()[:12]})",
-            "versions": {n: installed(n) for n in ("torch", "torchao", "bitsandbytes")}}
+            "versions": {n: installed(n) or "none" for n in ("torch", "torchao", "bitsandbytes")}}
 
 
 def put(path: Path, name: str, text: str) -> None:

@@ -2,7 +2,7 @@
 
 What departs from the textbook: no state_dict, no strict=False, never two copies. The model is built without
 memory ("meta"), the file's header is compared with the rename table, and only then does each tensor go from
-the memory-mapped file to its device, type and quantisation. The file is mapped anew for every tensor, because
+the memory-mapped file to its device, type and quantisation. The file is mapped anew every 30 MB, because
 pages of a mapping count as ours for as long as it lives.
 
 A converted file holds an LM under our own names, its quantised maps as `….q` and `….scale` (quantize.py).
