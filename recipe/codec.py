@@ -21,10 +21,10 @@ from personaplex_lite.config import MimiConfig, TransformerConfig, to_dict
 from personaplex_lite.mimi import Mimi
 
 from . import listen
-from .common import Average, Run, cosine, start, update
+from .common import Average, Run, average, cosine, same, start, update
 
 SCALES = ((256, 24), (512, 48), (1024, 80), (2048, 80))     # STFT size, mel bands
-FLOOR = 3e-3
+FLOOR = 3e-4                                                # of a log-mel: weak consonants are above it
 SAVE_EVERY = 500                                            # steps
 LABEL_HOP = 480                                             # samples per phoneme label
 
@@ -114,15 +114,17 @@ class Helpers(nn.Module):
 
 @torch.no_grad()
 def learn_book(book, x: Tensor, decay: float = 0.998) -> None:
-    """Move a codebook towards the vectors x [n, d] that it was given; restart entries nobody uses."""
+    """Move a codebook towards the vectors x [n, d] that it was given (all processes' mean); restart entries
+    nobody uses.
+    """
     ids = book.encode(x)
     hot = F.one_hot(ids, len(book.cluster_usage)).to(x.dtype)
-    book.cluster_usage.lerp_(hot.sum(0), 1 - decay)
-    book.embedding_sum.lerp_(hot.T @ x, 1 - decay)
+    book.cluster_usage.lerp_(average(hot.sum(0)), 1 - decay)
+    book.embedding_sum.lerp_(average(hot.T @ x), 1 - decay)
     mean = book.cluster_usage.mean()
     dead = (book.cluster_usage < 0.1 * mean).nonzero()[:, 0][:len(x)]
     if len(dead):
-        fresh = x[torch.randperm(len(x))[:len(dead)]]
+        fresh = same(x[torch.randperm(len(x))[:len(dead)]])
         book.cluster_usage[dead] = mean * 0.5
         book.embedding_sum[dead] = fresh * mean * 0.5
 
@@ -176,7 +178,7 @@ def start_books(model: Mimi, clips: Clips) -> None:
             for book in part.codebooks[:count]:
                 centres, usage = kmeans(rest, len(book.cluster_usage)), 24 / len(book.cluster_usage)
                 book.cluster_usage.fill_(usage)                # on the scale of what one step brings
-                book.embedding_sum.copy_(centres * usage)
+                book.embedding_sum.copy_(same(centres * usage))
                 rest = rest - book.decode(book.encode(rest))
 
 

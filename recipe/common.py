@@ -47,11 +47,24 @@ def average_gradients(model: nn.Module, world: int) -> None:
         return
     params = [p for p in model.parameters() if p.requires_grad]
     grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in params]
-    flat = torch.cat([g.flatten() for g in grads])
-    dist.all_reduce(flat)
-    flat /= world
+    flat = average(torch.cat([g.flatten() for g in grads]))
     for p, piece in zip(params, flat.split([g.numel() for g in grads])):
         p.grad = piece.view_as(p)
+
+
+def average(x: Tensor) -> Tensor:
+    """The mean of x over all processes, in place; x itself if there is only one."""
+    if dist.is_initialized():
+        dist.all_reduce(x)
+        x /= dist.get_world_size()
+    return x
+
+
+def same(x: Tensor) -> Tensor:
+    """What the first process holds, in place, for all."""
+    if dist.is_initialized():
+        dist.broadcast(x, 0)
+    return x
 
 
 def update(model: nn.Module, adam, loss: Tensor, lr: float, world: int) -> None:

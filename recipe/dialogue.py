@@ -1,9 +1,9 @@
 """Two-channel dialogues on the token grid, put together from clips that were encoded once.
 
-What departs from the textbook: nothing is mixed as sound. Each clip becomes codes with a little of its own
-silence around it; a dialogue lays those codes into the two audio rows of a grid, at exact frames, with the
-prompt before it and the words in the text row. So a few hours of speech give an unlimited number of
-conversations.
+What departs from the textbook: nothing is mixed as sound. Each clip becomes codes with the silence that
+follows it, an agent's also as the faint echo that the user's microphone picks up; a dialogue lays those codes
+into the two audio rows of a grid, at exact frames, with the prompt before it and the words in the text row.
+So a few hours of speech give an unlimited number of conversations.
 
 Shapes: q codebooks, t frames.
 """
@@ -23,7 +23,9 @@ from personaplex_lite.persona import lay_out
 from personaplex_lite.text import FRAME, Text
 
 RATE = 24_000
-LEAD, TAIL = 5, 4                       # frames of silence encoded before and after each clip
+LEAD = 5                                # frames of silence encoded before each clip
+TAIL = {"agent": 4, "user": 25, "voice": 4}     # and after it: a user's ring in the codec for two seconds
+ECHO = (-40, -24)                       # dB: the agent's voice in the user's microphone
 NOISES = (0.0, 3e-4, 2e-3)              # standard deviation of the user's background, one per dialogue
 TEXT_LEADS = 1                          # frames by which a word's text comes before its sound
 
@@ -35,25 +37,39 @@ def encode_clips(folder, mimi, out, seed: int = 0) -> None:
     from .clips import load_shard
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    size = mimi.config.frame_size
     todo = [p for p in sorted(Path(folder).glob("shard_*.json")) if not (out / p.name).exists()]
     for path in tqdm(todo, desc="encode", mininterval=5):
         records, pcm, _ = load_shard(path)
         rng = np.random.default_rng([seed, int(path.stem[-4:])])
-        codes = [None] * len(pcm)
-        order = sorted(range(len(pcm)), key=lambda i: len(pcm[i]))
-        for group in (order[i:i + 16] for i in range(0, len(order), 16)):
-            longest = (len(pcm[group[-1]]) // size + LEAD + TAIL + 2) * size
-            lengths, wav = [], np.zeros((len(group), 1, longest), np.float32)
-            for row, i in enumerate(group):
-                _place(wav[row, 0], records[i], pcm[i] / 32768, size, rng)
-                lengths.append(int(np.ceil(records[i]["at"] / FRAME + len(pcm[i]) / size)) + TAIL)
-            made = mimi.encode(torch.from_numpy(wav)).numpy().astype(np.int16)
-            for row, i in enumerate(group):
-                codes[i] = made[row, :, :lengths[row]]
+        codes, echoes = [None] * len(pcm), [None] * len(pcm)
+        order = sorted(range(len(pcm)), key=lambda i: (records[i]["side"], len(pcm[i])))
+        for group in (order[i:i + 4] for i in range(0, len(order), 4)):
+            made = _encode(mimi, [records[i] for i in group], [pcm[i] for i in group], rng)
+            for i, (code, echo) in zip(group, made):
+                codes[i], echoes[i] = code, echo
         at = np.concatenate([[0], np.cumsum([c.shape[1] for c in codes])])
-        np.savez(out / (path.stem + ".npz"), codes=np.concatenate(codes, 1), offsets=at)
+        np.savez(out / (path.stem + ".npz"), codes=np.concatenate(codes, 1), echoes=np.concatenate(echoes, 1),
+                 offsets=at)
         (out / path.name).write_text(json.dumps(records))
+
+
+def _encode(mimi, records: list[dict], pcm: list[np.ndarray], rng) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Clips of like length -> codes int16 [q, t] of each, and of its echo (-1 but for agents)."""
+    size = mimi.config.frame_size
+    longest = (max(len(p) // size + TAIL[r["side"]] for p, r in zip(pcm, records)) + LEAD + 2) * size
+    wav = np.zeros((len(pcm), 1, longest), np.float32)
+    for row, record, clip in zip(wav[:, 0], records, pcm):
+        _place(row, record, clip / 32768, size, rng)
+    agents = [row for row, record in enumerate(records) if record["side"] == "agent"]
+    gain = 10 ** (rng.uniform(*ECHO, (len(agents), 1, 1)) / 20)
+    room = rng.choice(NOISES, (len(agents), 1, 1)) * rng.standard_normal((len(agents), 1, longest))
+    made = mimi.encode(torch.from_numpy(wav)).numpy().astype(np.int16)
+    echo = np.full_like(made, -1)
+    if agents:
+        faint = torch.from_numpy((wav[agents] * gain + room).astype(np.float32))
+        echo[agents] = mimi.encode(faint).numpy().astype(np.int16)
+    ends = [int(np.ceil(r["at"] / FRAME + len(p) / size)) + TAIL[r["side"]] for r, p in zip(records, pcm)]
+    return [(made[row, :, :end], echo[row, :, :end]) for row, end in enumerate(ends)]
 
 
 def _place(row: np.ndarray, record: dict, pcm: np.ndarray, size: int, rng) -> None:
@@ -84,6 +100,7 @@ class Clip:
     codes: np.ndarray       # int16 [q, t]
     at: float               # second in the clip where its sound begins
     record: dict
+    echo: np.ndarray | None = None      # int16 [q, t]: an agent's, in the user's microphone
 
     @property
     def first(self) -> float:
@@ -97,15 +114,18 @@ class Clip:
 
 
 class Library:
-    """The encoded clips of a split: agents' by (voice, text), users' by (voice, what it is about)."""
+    """The encoded clips of a split: agents' by (voice, text), users' by (voice, what it is about), and all
+    clean `lines` of a voice, whoever it belongs to.
+    """
 
     def __init__(self, folder):
-        self.said, self.asked, self.voices, self.greetings = (defaultdict(list) for _ in range(4))
+        self.said, self.asked, self.voices, self.greetings, self.lines = (defaultdict(list) for _ in range(5))
         for path in sorted(Path(folder).glob("shard_*.json")):
             with np.load(path.with_suffix(".npz")) as data:
-                codes = np.split(data["codes"], data["offsets"][1:-1], axis=1)
-            for record, code in zip(json.loads(path.read_text()), codes):
-                clip, side, voice = Clip(code, record["at"], record), record["side"], record["voice"]
+                codes, echoes = (np.split(data[n], data["offsets"][1:-1], 1) for n in ("codes", "echoes"))
+            for record, code, echo in zip(json.loads(path.read_text()), codes, echoes):
+                side, voice = record["side"], record["voice"]
+                clip = Clip(code, record["at"], record, echo if side == "agent" else None)
                 if side == "voice":
                     self.voices[voice].append(clip)
                 elif side == "agent":
@@ -114,6 +134,8 @@ class Library:
                         self.greetings[voice].append(clip)
                 else:
                     self.asked[voice, topic(record)].append(clip)
+                if side != "voice" and not record["noise"]:
+                    self.lines[voice].append(clip)
         with np.load(Path(folder).parent / "rooms.npz") as data:
             self.rooms = data["rooms"]
         self.users = sorted({voice for voice, _ in self.asked})
@@ -141,34 +163,39 @@ class Dialogue:
         self.frames = np.full((config.rows, total), config.pad, np.int64)
         self.frames[config.agent] = np.array(config.silence)[:, None]
         self.loss = np.zeros(total, bool)              # frames after the prompt
+        self.decides = np.zeros(total, bool)           # of these, where what is said is its own choice
         self.speaks = np.zeros(total, bool)            # the agent is heard
         self.fact = np.zeros(total, bool)              # a text token that comes from the role
         self.user_text = np.full(total, config.pad, np.int64)
         self.t = 0                                     # end of the prompt
+        self.echo = 0                                  # frames until the user's side hears it; 0: never
 
     def prompt(self, voice: np.ndarray, role: list[int]) -> None:
         """The hybrid prompt of a voice sample's codes [q, n] and role tokens, as a conversation reads it."""
         tokens = lay_out(torch.from_numpy(voice.T.astype(np.int64)), role, self.config).tokens
         self.t = len(tokens)
         self.frames[:, :self.t] = tokens.T
-        self.loss[self.t:] = True
+        self.loss[self.t:] = self.decides[self.t:] = True
 
     def room(self, codes: np.ndarray, rng: Random) -> None:
         """The user's background after the prompt: the start of a stream, then any stretch of it."""
-        n, skip = self.frames.shape[1] - self.t, rng.randrange(20, codes.shape[1] // 4)
+        n = self.frames.shape[1] - self.t
+        skip = rng.randrange(20, codes.shape[1] - n)
         order = [*range(8), *range(skip, skip + max(0, n - 8))][:n]
         self.frames[self.config.user, self.t:] = codes[:, order]
+        self.quiet = self.frames[self.config.user].copy()
 
     def place(self, rows: slice, clip: Clip, frame: int, until: int | None = None) -> float:
         """Lay a clip so that its sound begins at `frame`; return the frame where it ends. until: the frame
         at which it breaks off.
         """
-        at = frame - int(clip.first)
-        skip, until = max(0, self.t - at), min(until or len(self.loss), len(self.loss))
-        if rows == self.config.agent:       # no silence of the clip's own: it would tell that words will come
-            skip, until = max(skip, int(clip.first)), min(until, int(at + clip.last) + 2)
-        codes = clip.codes[:, skip:][:, :max(0, until - at - skip)]
-        self.frames[rows, at + skip:at + skip + codes.shape[1]] = codes
+        at = frame - int(clip.first)    # no silence of the clip's own: it would tell that words will come
+        skip, until = max(int(clip.first), self.t - at), min(until or len(self.loss), len(self.loss))
+        if rows == self.config.agent:
+            until = min(until, int(at + clip.last) + 2)
+            if self.echo and clip.echo is not None:
+                self.lay(self.config.user, clip.echo, at + self.echo, skip, until + self.echo)
+        self.lay(rows, clip.codes, at, skip, until)
         if rows == self.config.agent:
             self.speaks[max(0, frame):until] = True
             self.words(self.frames[0][:until], clip, at, -TEXT_LEADS, epad=True)
@@ -176,10 +203,17 @@ class Dialogue:
             self.words(self.user_text, clip, at, 5, epad=False)
         return min(at + clip.last, until)
 
+    def lay(self, rows: slice, codes: np.ndarray, at: int, skip: int, until: int) -> None:
+        """Write codes [q, n] that begin at frame `at`: from the skip-th on, up to frame `until`."""
+        codes = codes[:, skip:][:, :max(0, min(until, len(self.loss)) - at - skip)]
+        self.frames[rows, at + skip:at + skip + codes.shape[1]] = codes
+
     def erase(self, first: int) -> None:
-        """Unsay what the agent says from a frame on."""
+        """Unsay what the agent says from a frame on, and its echo."""
         self.frames[self.config.agent, first:] = np.array(self.config.silence)[:, None]
         self.frames[0, first:], self.speaks[first:], self.fact[first:] = self.config.pad, False, False
+        if self.echo:
+            self.frames[self.config.user, first:] = self.quiet[:, first:]
 
     def words(self, row: np.ndarray, clip: Clip, at: int, shift: int, epad: bool) -> None:
         """Write a clip's words into a text row, one piece a frame, each `shift` frames from its sound."""

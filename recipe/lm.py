@@ -32,6 +32,7 @@ from .dialogue import Library
 from .talks import Dialogues, text_only
 
 SAVE_EVERY = 250         # steps
+READ_EVERY = 5           # steps: text alone, among the dialogues
 WEIGHTS = {"word": 2.0, "fact": 4.0, "pad": 0.3, "semantic": 1.0, "acoustic": 0.4, "user": 0.1, "hear": 0.5}
 
 
@@ -70,20 +71,20 @@ def text_loss(lm: LM, tokens: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 def dialogue_losses(lm: LM, hearing: Hearing, talks: list, seed: int) -> dict[str, Tensor]:
     """One batch of dialogues -> the weighted parts of the loss, and two accuracies (not part of it)."""
     c, device = lm.config, lm.text_embed.device
-    frames, loss, speaks, fact, user_text = (
+    frames, loss, decides, speaks, fact, user_text = (
         torch.from_numpy(np.stack([getattr(t, n) for t in talks])).to(device)
-        for n in ("frames", "loss", "speaks", "fact", "user_text"))
+        for n in ("frames", "loss", "decides", "speaks", "fact", "user_text"))
     grid = delay(frames, c).transpose(1, 2)                                # [b, 1 + t, 17]
     hidden, then = lm.hidden(blur(grid[:, :-1], loss, c, seed)), grid[:, 1:]
     h, then, live = hidden.flatten(0, 1), then.flatten(0, 1), loss.flatten()
     text = then[:, 0]
     weight = torch.where(text == c.pad, WEIGHTS["pad"], WEIGHTS["word"])
-    weight = live * (weight + WEIGHTS["fact"] * fact.flatten())
+    weight = decides.flatten() * (weight + WEIGHTS["fact"] * fact.flatten())
     logits, guess, heard = lm.text_head(h), hearing.head(h), user_text.flatten()
     hear = cross_entropy(guess, heard, live * torch.where(heard == c.pad, 0.1, 1.0))
     parts = {"text": cross_entropy(logits, text, weight), "hear": WEIGHTS["hear"] * hear}
     parts |= _audio_losses(lm, h, then, live, (speaks | speaks.roll(1, 1)).flatten(), seed)
-    known = fact.flatten() & live
+    known = (fact & decides).flatten()
     words = (heard != c.pad) & live
     parts["fact_right"] = ((logits.argmax(-1) == text) & known).sum() / known.sum().clamp(min=1)
     parts["heard_right"] = ((guess.argmax(-1) == heard) & words).sum() / words.sum().clamp(min=1)
@@ -136,7 +137,7 @@ class Batches:
 
     def talk(self, step: int, size: int, frames: int) -> list:
         rng = self.rng(step)
-        return [self.dialogues.sample(rng, frames) for _ in range(size)]
+        return [self.dialogues.draw(rng, frames) for _ in range(size)]
 
     def read(self, step: int, size: int = 8, tokens: int = 120) -> tuple[Tensor, Tensor]:
         rng = self.rng(-1 - step)
@@ -146,7 +147,7 @@ class Batches:
 
 def train(data, out, steps: int, read: int = 1250, seed: int = 0, batch: int = 5, frames: int = 320,
           peak: float = 1.5e-3, warm=None) -> Path:
-    """`read` steps of text alone, then dialogues with every third step text. Resumes.
+    """`read` steps of text alone, then dialogues with every fifth step text. Resumes.
 
     data : folder of encoded clips (rooms.npz, train/, the codec). out : folder with tokenizer.model, where
     checkpoints, samples and `lm.safetensors` go. batch, frames : dialogues a step and process, and their
@@ -164,7 +165,7 @@ def train(data, out, steps: int, read: int = 1250, seed: int = 0, batch: int = 5
         begin_with(both, Path(warm), text)
     first = run.resume(both=both, adam=adam)
     batches = Batches(Dialogues(Library(Path(data) / "train"), text, config), text, seed, rank, world)
-    heard = batches.talk(0, 1, frames)[0]
+    heard = batches.dialogues.sample(Random(seed), frames)
     bar = tqdm(range(first, steps), initial=first, total=steps, desc="lm", disable=rank > 0, mininterval=5)
     mimi, smooth = listen.codec_of(Path(data), device), {}
     for step in bar:
@@ -201,7 +202,7 @@ def begin_with(both: nn.ModuleDict, folder: Path, text: Text) -> None:
 def _losses(both, batches: Batches, step: int, read: int, batch: int, frames: int, device) -> dict:
     """What one step learns from: text alone, or a batch of dialogues."""
     with torch.autocast(device.type, torch.bfloat16):
-        if step < read or step % 3 == 0:
+        if step < read or step % READ_EVERY == 0:
             loss, right = text_loss(both["lm"], *(x.to(device) for x in batches.read(step)))
             return {"read": loss, "read_right": right}
         return dialogue_losses(both["lm"], both["hearing"], batches.talk(step, batch, frames), step)

@@ -2,7 +2,8 @@
 
 What departs from the textbook: a dialogue is drawn, not written. Users ask, pause inside a sentence, change
 their mind, ask again, cut in, tell long stories; the agent answers after the end, waits through pauses,
-falls silent when cut in on, and murmurs between the sentences of a story.
+falls silent when cut in on, and murmurs between the sentences of a story. Some are recitals: the agent alone,
+sentence upon sentence, its words given; most frames of a conversation teach nothing about how words sound.
 """
 from __future__ import annotations
 
@@ -20,12 +21,14 @@ from .dialogue import Dialogue, Library
 SCENES = {"desk": 0.72, "teacher": 0.10, "friend": 0.18}
 ASKED = {"price": 8, "open": 2, "close": 2, "name": 2, "company": 2, "unknown": 5, "rule": 1.5,
          "thanks": 0.5, "bye": 0.5, "greeting": 0.7}            # how often users want what
-WAYS = {"plain": 0.62, "pause": 0.16, "change": 0.08, "cut in": 0.14}
+WAYS = {"plain": 0.54, "pause": 0.14, "change": 0.08, "cut in": 0.24}
+RECITALS = 0.5                          # of all that is drawn
 AGAIN = 0.06                            # how often an answer is asked for once more
 # Frames from the user's end to the answer's sound: text leads by one, EPAD by two, sooner would be a guess.
 # The long tail is for an agent that has missed the moment.
 THINKS = {4: 0.25, 5: 0.25, 6: 0.15, 7: 0.1} | dict.fromkeys(range(8, 26), 0.25 / 18)
-YIELDS = (2, 3)                         # frames after which an agent that is cut in on breaks off
+# Frames after which an agent that is cut in on breaks off, with a tail for one that did not at once.
+YIELDS = {2: 0.5, 3: 0.25, 4: 0.12, 5: 0.08, 6: 0.05}
 
 
 class Dialogues:
@@ -33,6 +36,22 @@ class Dialogues:
 
     def __init__(self, library: Library, text: Text, config: LMConfig, split: str = "train"):
         self.library, self.text, self.config, self.split = library, text, config, split
+
+    def draw(self, rng: Random, total: int) -> Dialogue:
+        return self.recital(rng, total) if rng.random() < RECITALS else self.sample(rng, total)
+
+    def recital(self, rng: Random, total: int) -> Dialogue:
+        """Nobody listens: sentences in one voice, whose words (not its own choice) are in the text row. Now
+        and then in a user's voice: with more voices, more is learnt about following a prompt.
+        """
+        call = Call(Dialogue(self.config, self.text, total), self.library, rng, self.library.users)
+        if rng.random() < 0.3:
+            call.voice = rng.choice(sorted(self.library.lines))
+        self._prompt(call, rng.choice(world.TALKS["friend"]["roles"]))
+        call.talk.decides[:] = False
+        while call.end < total:
+            call.agent(rng.choice(self.library.lines[call.voice]), int(call.end) + rng.randrange(3, 8))
+        return call.talk
 
     def sample(self, rng: Random, total: int) -> Dialogue:
         lib, scene = self.library, _draw(rng, SCENES)
@@ -45,10 +64,7 @@ class Dialogues:
         else:
             role = rng.choice(world.TALKS[scene]["roles"])
             hello = rng.choice(lib.said.get((call.voice, world.TALKS[scene]["hello"]), [None]))
-        sample = rng.choice(lib.voices[call.voice]).codes
-        call.talk.prompt(sample[:, 1:rng.randrange(14, 26)], self.text.role(role))
-        call.talk.room(lib.rooms[call.noise], rng)
-        call.end = float(call.talk.t)
+        self._prompt(call, role)
         gap = rng.randrange(1, 9)
         if hello and rng.random() < 0.35:       # nobody speaks for a second: the agent opens the talk
             call.agent(hello, call.talk.t + rng.randrange(14, 20))
@@ -60,6 +76,14 @@ class Dialogues:
             call.exchange(*(self._desk(call, facts) if scene == "desk" else self._chat(call, scene)))
             gap = rng.randrange(30, 50) if rng.random() < 0.1 else rng.randrange(5, 16)
         return call.talk
+
+    def _prompt(self, call: Call, role: str) -> None:
+        clip = call.rng.choice(self.library.voices.get(call.voice) or self.library.lines[call.voice])
+        first = int(clip.first) + 1
+        call.talk.prompt(clip.codes[:, first:first + call.rng.randrange(13, 25)], self.text.role(role))
+        call.talk.room(self.library.rooms[call.noise], call.rng)
+        call.talk.echo = call.rng.choice([0, 0, call.rng.randrange(1, 5)])
+        call.end = float(call.talk.t)
 
     def _named(self, facts, hello, rng: Random):
         """The same kind of facts for the company and name that this greeting says."""
@@ -134,7 +158,7 @@ class Call:
         clip, first = self.last
         self.start = self.rng.randrange(first + 6, int(self.end) - 4)
         self.talk.erase(first - 4)
-        self.talk.place(self.talk.config.agent, clip, first, self.start + self.rng.choice(YIELDS))
+        self.talk.place(self.talk.config.agent, clip, first, self.start + _draw(self.rng, YIELDS))
         word = self.user("barge", None) if self.rng.random() < 0.5 else None
         return [(word, 0), (question, self.rng.randrange(1, 4))] if word else [(question, 0)]
 

@@ -1,6 +1,10 @@
 """The whole recipe, very small: clips, codec, codes, dialogues, language model; a broken run goes on."""
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -15,6 +19,7 @@ from personaplex_lite.lm import LM
 from personaplex_lite.text import Text
 from recipe import clips, codec, dialogue, listen, lm, speech, talks, tokenizer, world
 
+ROOT = Path(__file__).parents[1]
 pytest.importorskip("hibari", reason="needs the [train] extra: pip install -e '.[train]'")
 
 
@@ -122,6 +127,26 @@ def test_dialogues_are_laid_out_as_a_conversation_runs(data):
     assert heard >= 6
 
 
+def talks_of(data):
+    text, library = Text(data / "lm/tokenizer.model"), dialogue.Library(data / "encoded/train")
+    return talks.Dialogues(library, text, lm.lite_lm(len(text), [1] * 8, [2] * 8))
+
+
+def test_a_recital_teaches_how_words_sound_not_when_to_speak(data):
+    """Sentences end to end in the prompted voice, agents' and users'; nothing in it is the agent's choice."""
+    dialogues, rng, voices = talks_of(data), Random(0), set()
+    for _ in range(30):
+        talk = dialogues.recital(rng, 240)
+        said = {w.text for w in dialogues.text.words(talk.frames[0, talk.t:].tolist())}
+        assert said <= set(world.vocabulary()) and not talk.decides.any() and talk.loss[talk.t:].all()
+        assert talk.speaks[talk.t:].mean() > 0.6 > dialogues.sample(rng, 240).speaks.mean()
+        prompt = talk.frames[talk.config.agent, :12]
+        voices |= {v for v, clips in (dialogues.library.lines | dialogues.library.voices).items()
+                   if any((c.codes[:, int(c.first) + 1:][:, :12] == prompt).all() for c in clips
+                          if c.codes.shape[1] >= int(c.first) + 13)}
+    assert voices & set(speech.AGENT_VOICES) and voices & set(speech.USER_VOICES)
+
+
 def call_of(data, frames=300):
     """An empty conversation of a voice that has a greeting, and that greeting."""
     text, library = Text(data / "lm/tokenizer.model"), dialogue.Library(data / "encoded/train")
@@ -144,6 +169,56 @@ def test_an_agent_that_is_cut_in_on_breaks_off(data):
     assert (frames[0, over:] == call.talk.config.pad).all()
     assert (frames[:, :call.start] == whole[:, :call.start]).all(), "what was said before stays"
     assert call.talk.speaks[40:call.start].all() and not call.talk.speaks[over + 2:].any()
+
+
+def test_the_user_side_hears_a_faint_echo(data):
+    """Some frames late, gone again when the words are unsaid; other calls have none."""
+    call, hello = call_of(data)
+    user, agent = call.talk.config.user, call.talk.config.agent
+    call.talk.room(np.tile(call.library.rooms[0], 3), call.rng)
+    call.agent(hello, 40)
+    assert (call.talk.frames[user] == call.talk.quiet).all(), "no echo"
+    call.talk.erase(0)
+    call.talk.echo = 3
+    call.agent(hello, 40)
+    first, n = int(hello.first), int(hello.record["seconds"] / 0.08)
+    assert (call.talk.frames[user, 43:43 + n] == hello.echo[:, first:first + n]).all()
+    assert (call.talk.frames[agent, 40:40 + n] == hello.codes[:, first:first + n]).all()
+    assert (hello.echo[:, first:] != hello.codes[:, first:]).mean() > 0.2, "faint, so other codes"
+    call.talk.erase(0)
+    assert (call.talk.frames[user] == call.talk.quiet).all()
+
+
+def test_what_follows_a_users_words_is_what_the_codec_hears(data):
+    """Two seconds of silence after a clip are coded with it: the codec still looks back on the words."""
+    clips = [c for many in talks_of(data).library.asked.values() for c in many]
+    assert min(c.codes.shape[1] - c.last for c in clips) >= 25
+
+
+BOOKS = """
+import torch, torch.distributed as dist
+from recipe import codec
+dist.init_process_group("gloo")
+torch.manual_seed(dist.get_rank())
+model = codec.Mimi(codec.lite_mimi())
+book, x = model.rvq.semantic.codebooks[0], torch.randn(400, 64)
+book.cluster_usage.fill_(1.0)
+book.embedding_sum.copy_(codec.same(torch.randn_like(book.embedding_sum)))
+book.cluster_usage[:5] = 0
+for _ in range(3):
+    codec.learn_book(book, x)
+mine, other = book.embedding_sum, codec.same(book.embedding_sum.clone())
+assert torch.equal(mine, other) and (book.cluster_usage[:5] > 0).all() and torch.isfinite(mine).all()
+"""
+
+
+def test_codebooks_are_the_same_in_every_process(tmp_path):
+    """Two processes hear different sounds and learn one codebook, its restarted entries included."""
+    (tmp_path / "books.py").write_text(BOOKS)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run([*command, tmp_path / "books.py"], capture_output=True, text=True, timeout=300,
+                          env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
 
 
 def test_an_agent_waits_for_the_end(data):
