@@ -200,7 +200,7 @@ def losses(model, helpers, spectra, wav, phones, mode, step) -> dict[str, Tensor
             "commit": 0.1 * commit, "phone": 0.2 * F.cross_entropy(logits.flatten(0, 1), phones.flatten())}
 
 
-def train(data, out, steps: int = 15_000, seed: int = 0, batch: int = 2, frames: int = 12, free: int = 1500,
+def train(data, out, steps: int = 40_000, seed: int = 0, batch: int = 2, frames: int = 12, free: int = 1500,
           peak: float = 1.5e-3, warm=None) -> Path:
     """Train the codec on the clips in `data`; checkpoints and `mimi.safetensors` go to `out`. Resumes.
 

