@@ -165,6 +165,7 @@ class Dialogue:
         self.loss = np.zeros(total, bool)              # frames after the prompt
         self.decides = np.zeros(total, bool)           # of these, where what is said is its own choice
         self.speaks = np.zeros(total, bool)            # the agent is heard
+        self.stops = np.zeros(total, bool)             # it has just fallen silent, being cut in on
         self.fact = np.zeros(total, bool)              # a text token that comes from the role
         self.user_text = np.full(total, config.pad, np.int64)
         self.t = 0                                     # end of the prompt
@@ -198,6 +199,8 @@ class Dialogue:
         self.lay(rows, clip.codes, at, skip, until)
         if rows == self.config.agent:
             self.speaks[max(0, frame):until] = True
+            if until < int(at + clip.last):
+                self.stops[until:until + 4] = True
             self.words(self.frames[0][:until], clip, at, -TEXT_LEADS, epad=True)
         else:
             self.words(self.user_text, clip, at, 5, epad=False)
@@ -211,7 +214,8 @@ class Dialogue:
     def erase(self, first: int) -> None:
         """Unsay what the agent says from a frame on, and its echo."""
         self.frames[self.config.agent, first:] = np.array(self.config.silence)[:, None]
-        self.frames[0, first:], self.speaks[first:], self.fact[first:] = self.config.pad, False, False
+        self.frames[0, first:] = self.config.pad
+        self.speaks[first:] = self.stops[first:] = self.fact[first:] = False
         if self.echo:
             self.frames[self.config.user, first:] = self.quiet[:, first:]
 

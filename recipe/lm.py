@@ -33,7 +33,8 @@ from .talks import Dialogues, text_only
 
 SAVE_EVERY = 250         # steps
 READ_EVERY = 5           # steps: text alone, among the dialogues
-WEIGHTS = {"word": 2.0, "fact": 4.0, "pad": 0.3, "semantic": 1.0, "acoustic": 0.4, "user": 0.1, "hear": 0.5}
+WEIGHTS = {"word": 2.0, "first": 3.0, "fact": 4.0, "pad": 0.3, "semantic": 1.0, "acoustic": 0.4, "stop": 4.0,
+           "user": 0.1, "hear": 0.5}
 
 
 def lite_lm(text_vocab: int, silence, sine, bins: int = 256) -> LMConfig:
@@ -71,19 +72,21 @@ def text_loss(lm: LM, tokens: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 def dialogue_losses(lm: LM, hearing: Hearing, talks: list, seed: int) -> dict[str, Tensor]:
     """One batch of dialogues -> the weighted parts of the loss, and two accuracies (not part of it)."""
     c, device = lm.config, lm.text_embed.device
-    frames, loss, decides, speaks, fact, user_text = (
+    frames, loss, decides, speaks, stops, fact, user_text = (
         torch.from_numpy(np.stack([getattr(t, n) for t in talks])).to(device)
-        for n in ("frames", "loss", "decides", "speaks", "fact", "user_text"))
+        for n in ("frames", "loss", "decides", "speaks", "stops", "fact", "user_text"))
     grid = delay(frames, c).transpose(1, 2)                                # [b, 1 + t, 17]
     hidden, then = lm.hidden(blur(grid[:, :-1], loss, c, seed)), grid[:, 1:]
     h, then, live = hidden.flatten(0, 1), then.flatten(0, 1), loss.flatten()
     text = then[:, 0]
     weight = torch.where(text == c.pad, WEIGHTS["pad"], WEIGHTS["word"])
-    weight = decides.flatten() * (weight + WEIGHTS["fact"] * fact.flatten())
+    weight = weight + WEIGHTS["fact"] * fact.flatten() + WEIGHTS["first"] * (text.roll(1) == c.epad)
+    weight = decides.flatten() * weight
     logits, guess, heard = lm.text_head(h), hearing.head(h), user_text.flatten()
     hear = cross_entropy(guess, heard, live * torch.where(heard == c.pad, 0.1, 1.0))
     parts = {"text": cross_entropy(logits, text, weight), "hear": WEIGHTS["hear"] * hear}
-    parts |= _audio_losses(lm, h, then, live, (speaks | speaks.roll(1, 1)).flatten(), seed)
+    speaks = (speaks | speaks.roll(1, 1)).flatten()
+    parts |= _audio_losses(lm, h, then, live, speaks, stops.flatten(), seed)
     known = (fact & decides).flatten()
     words = (heard != c.pad) & live
     parts["fact_right"] = ((logits.argmax(-1) == text) & known).sum() / known.sum().clamp(min=1)
@@ -106,16 +109,18 @@ def blur(columns: Tensor, live: Tensor, config: LMConfig, seed: int) -> Tensor:
     return torch.cat([columns[..., :1], sound], -1)
 
 
-def _audio_losses(lm: LM, h: Tensor, then: Tensor, live: Tensor, speaks: Tensor,
+def _audio_losses(lm: LM, h: Tensor, then: Tensor, live: Tensor, speaks: Tensor, stops: Tensor,
                   seed: int) -> dict[str, Tensor]:
-    """The agent's codes wherever it speaks and on some silent frames; the user's on a few frames."""
+    """The agent's codes wherever it speaks, on some silent frames, and above all where it falls silent for
+    the user; the user's on a few frames.
+    """
     c, dice = lm.config, torch.rand(len(h), generator=torch.Generator().manual_seed(seed)).to(h.device)
     q, out = c.codebooks, {}
-    chosen = (live & (speaks | (dice < 0.08))).nonzero()[:, 0]
+    chosen = (live & (speaks | stops | (dice < 0.08))).nonzero()[:, 0]
     logits = lm.depth(h[chosen], then[chosen, 0], then[chosen, 1:1 + q]).float()
     error = F.cross_entropy(logits.flatten(0, 1), then[chosen, 1:1 + q].flatten(), reduction="none")
     error = error.view(-1, q)
-    weight = torch.where(speaks[chosen], 1.0, 0.3)
+    weight = torch.where(stops[chosen], WEIGHTS["stop"], torch.where(speaks[chosen], 1.0, 0.3))
     error = (error * weight[:, None]).sum(0) / weight.sum().clamp(min=1)
     out["semantic"], out["acoustic"] = WEIGHTS["semantic"] * error[0], WEIGHTS["acoustic"] * error[1:].mean()
     few = (live & (dice > 0.97)).nonzero()[:, 0]

@@ -28,7 +28,7 @@ AGAIN = 0.06                            # how often an answer is asked for once 
 # The long tail is for an agent that has missed the moment.
 THINKS = {4: 0.25, 5: 0.25, 6: 0.15, 7: 0.1} | dict.fromkeys(range(8, 26), 0.25 / 18)
 # Frames after which an agent that is cut in on breaks off, with a tail for one that did not at once.
-YIELDS = {2: 0.5, 3: 0.25, 4: 0.12, 5: 0.08, 6: 0.05}
+YIELDS = {2: 0.6, 3: 0.25, 4: 0.1, 5: 0.05}
 
 
 class Dialogues:

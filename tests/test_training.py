@@ -169,6 +169,8 @@ def test_an_agent_that_is_cut_in_on_breaks_off(data):
     assert (frames[0, over:] == call.talk.config.pad).all()
     assert (frames[:, :call.start] == whole[:, :call.start]).all(), "what was said before stays"
     assert call.talk.speaks[40:call.start].all() and not call.talk.speaks[over + 2:].any()
+    stops = np.flatnonzero(call.talk.stops)
+    assert len(stops) == 4 and call.start + min(talks.YIELDS) <= stops[0] <= over, "where silence is learnt"
 
 
 def test_the_user_side_hears_a_faint_echo(data):
