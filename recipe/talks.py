@@ -32,12 +32,13 @@ YIELDS = {2: 0.6, 3: 0.25, 4: 0.1, 5: 0.05}
 
 
 class Dialogues:
-    """Draws conversations of one split: `sample(rng, total)` -> Dialogue of `total` frames."""
+    """Draws conversations of one split: `sample(rng, total)` -> Dialogue of `total` frames, `draw` also recitals."""
 
     def __init__(self, library: Library, text: Text, config: LMConfig, split: str = "train"):
         self.library, self.text, self.config, self.split = library, text, config, split
 
     def draw(self, rng: Random, total: int) -> Dialogue:
+        """A recital or a conversation of `total` frames: what a batch is made of."""
         return self.recital(rng, total) if rng.random() < RECITALS else self.sample(rng, total)
 
     def recital(self, rng: Random, total: int) -> Dialogue:
