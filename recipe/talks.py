@@ -32,7 +32,7 @@ YIELDS = {2: 0.6, 3: 0.25, 4: 0.1, 5: 0.05}
 
 
 class Dialogues:
-    """Draws conversations of one split: `sample(rng, total)` -> Dialogue of `total` frames, `draw` also recitals."""
+    """Draws conversations of one split, and recitals; each is a Dialogue of `total` frames."""
 
     def __init__(self, library: Library, text: Text, config: LMConfig, split: str = "train"):
         self.library, self.text, self.config, self.split = library, text, config, split
