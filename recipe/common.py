@@ -5,6 +5,7 @@ rank is in the seed) and gradients are averaged before every update.
 """
 from __future__ import annotations
 
+import atexit
 import ctypes
 import json
 import math
@@ -25,6 +26,7 @@ def start() -> tuple[int, int, torch.device]:
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
     if world > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if cuda else "gloo")
+        atexit.register(dist.destroy_process_group)     # its threads, left to the exit, may abort it
     if not cuda:
         keep_memory()
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))

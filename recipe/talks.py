@@ -19,7 +19,7 @@ from . import world
 from .dialogue import Dialogue, Library
 
 SCENES = {"desk": 0.72, "teacher": 0.10, "friend": 0.18}
-ASKED = {"price": 8, "open": 2, "close": 2, "name": 2, "company": 2, "unknown": 5, "rule": 1.5,
+ASKED = {"price": 8, "open": 2, "close": 2, "name": 2, "company": 2.5, "unknown": 7, "rule": 2,
          "thanks": 0.5, "bye": 0.5, "greeting": 0.7}            # how often users want what
 WAYS = {"plain": 0.54, "pause": 0.14, "change": 0.08, "cut in": 0.24}
 RECITALS = 0.5                          # of all that is drawn

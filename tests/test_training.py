@@ -198,10 +198,9 @@ def test_what_follows_a_users_words_is_what_the_codec_hears(data):
 
 
 BOOKS = """
-import torch, torch.distributed as dist
-from recipe import codec
-dist.init_process_group("gloo")
-torch.manual_seed(dist.get_rank())
+import torch
+from recipe import codec, common
+torch.manual_seed(common.start()[0])
 model = codec.Mimi(codec.lite_mimi())
 book, x = model.rvq.semantic.codebooks[0], torch.randn(400, 64)
 book.cluster_usage.fill_(1.0)
