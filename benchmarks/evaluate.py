@@ -48,12 +48,18 @@ PACKAGES = ("personaplex-lite", "torch", "hibari-tts", "faster-whisper", "meetin
             "resemblyzer")
 
 
+def pair(i: int, voices: list[str]) -> tuple[str, str]:
+    """Kind and voice of the i-th question: after all kinds, again with each voice moved on by one."""
+    rounds, kind = divmod(i, len(KINDS))
+    return KINDS[kind], voices[(kind + rounds) % len(voices)]
+
+
 def ask(n: int, seed: int, phrasing: str, voices: list[str]) -> list[Question]:
     """n questions about held-out facts, kinds in equal shares; phrasing "test" (never heard) or "train"."""
     from tqdm import tqdm
     speech, rng, questions = need("recipe.speech"), Random(f"{seed} {phrasing}"), []
     for i in tqdm(range(n), desc="speak the questions", leave=False):
-        kind, voice = KINDS[i % len(KINDS)], voices[(i + i // len(KINDS)) % len(voices)]
+        kind, voice = pair(i, voices)
         facts, user = world.make_facts(rng, "test"), rng.choice(list(speech.USER_VOICES))
         _, item, asked, _ = world.exchange(facts, rng, phrasing, kind)
         spoken = speech.synth(asked, user, FRESH + 1000 * seed + i)

@@ -26,9 +26,9 @@ from . import world
 from .speech import AGENT_VOICES, USER_VOICES, synth
 
 SHARD = 400                                     # clips
-AGENT_SHARES = {"price": .44, "greeting": .19, "company": .10, "open": .04, "close": .05, "name": .05,
-                "rule": .03, "talk": .05, "murmur": .01, "unknown": .015, "thanks": .01, "bye": .01,
-                "story": .005}
+AGENT_SHARES = {"price": .37, "unpriced": .07, "greeting": .19, "company": .10, "open": .04, "close": .05,
+                "name": .05, "rule": .03, "talk": .05, "murmur": .01, "unknown": .015, "thanks": .01,
+                "bye": .01, "story": .005}
 USER_SHARES = {"price": .38, "open": .06, "close": .06, "name": .05, "company": .05, "unknown": .07,
                "rule": .05, "talk": .05, "rest": .08, "lead": .02, "story": .04, "barge": .01, "change": .01,
                "again": .01, "greeting": .02, "thanks": .02, "bye": .02}
@@ -53,6 +53,7 @@ def agent_sentences(kind, split):
     pairs = {
         "price": [{"item": item, "price": price} for item in world.ITEMS
                   for price in world.choices_for(item, world.PRICES, split)],
+        "unpriced": [{"item": item} for item in world.ITEMS],
         "greeting": [{"name": name, "company": company} for company in world.COMPANIES
                      for name in world.choices_for(company, world.NAMES, split)],
         "company": [{"company": company} for company in world.COMPANIES],
@@ -70,7 +71,8 @@ def agent_sentences(kind, split):
     for slots in pairs.get(kind, [{}]):
         known = {"name": "", "company": "", "opens": "", "closes": "", "rule": ""} | slots
         item, price = known.pop("item", None), known.pop("price", None)
-        sentences.append((world.answer(kind, world.Facts(prices={item: price}, **known), item), slots))
+        prices = {item: price} if price else {}
+        sentences.append((world.answer(kind, world.Facts(prices=prices, **known), item), slots))
     return sentences
 
 

@@ -26,7 +26,7 @@ RECITALS = 0.5                          # of all that is drawn
 AGAIN = 0.06                            # how often an answer is asked for once more
 # Frames from the user's end to the answer's sound: text leads by one, EPAD by two, sooner would be a guess.
 # The long tail is for an agent that has missed the moment.
-THINKS = {4: 0.25, 5: 0.25, 6: 0.15, 7: 0.1} | dict.fromkeys(range(8, 26), 0.25 / 18)
+THINKS = {4: 0.4, 5: 0.25, 6: 0.1} | dict.fromkeys(range(7, 26), 0.25 / 19)
 # Frames after which an agent that is cut in on breaks off, with a tail for one that did not at once.
 YIELDS = {2: 0.6, 3: 0.25, 4: 0.1, 5: 0.05}
 
@@ -46,7 +46,7 @@ class Dialogues:
         and then in a user's voice: with more voices, more is learnt about following a prompt.
         """
         call = Call(Dialogue(self.config, self.text, total), self.library, rng, self.library.users)
-        if rng.random() < 0.3:
+        if rng.random() < 0.4:
             call.voice = rng.choice(sorted(self.library.lines))
         self._prompt(call, rng.choice(world.TALKS["friend"]["roles"]))
         call.talk.decides[:] = False
@@ -218,7 +218,7 @@ def text_only(rng: Random, text: Text, split: str, total: int) -> tuple[np.ndarr
         for i, word in enumerate([*reply.split(), None]):
             pieces = text.encode(word) if word else [text.pad]
             tokens += pieces
-            plain = 0.0 if drill else 3.0 if i == 0 else 1.0
+            plain = 0.0 if drill else 3.0 if i in (0, 2) else 1.0
             weight += [4.0 if word in known else plain] * len(pieces)
     return np.array(tokens[:total]), np.array(weight[:total], np.float32)
 

@@ -101,9 +101,11 @@ def unknown_item(facts, rng):
 
 
 def answer(kind, facts, item=None):
-    """What the agent says. A price that the role does not hold is not known."""
-    if kind == "price" and item not in facts.prices:
-        kind = "unknown"
+    """What the agent says. A price that the role does not hold is not known, after the thing has been named
+    as if there were one: once it stands in the text row, it can be looked up in the role like any word.
+    """
+    if item and item not in facts.prices:
+        kind = "unpriced"
     daytime = "afternoon" if facts.closes in ("two", "three", "four", "five") else "evening"
     return ANSWERS[kind].format(name=facts.name, company=facts.company, opens=facts.opens,
                                 closes=facts.closes, daytime=daytime, item=item, rule=facts.rule,

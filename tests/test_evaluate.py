@@ -71,6 +71,7 @@ FACTS = world.Facts("anna", "sunny book shop", "eight", "six", {"novel": "twelve
     ("price", "novel", "the atlas costs twelve dollars", False),
     ("price", "novel", "the novel costs twelve dollars the atlas costs four dollars", False),
     ("price", "novel", "sorry i do not know that the novel costs twelve dollars", False),
+    ("price", "novel", "the novel i do not know sorry", False),
     ("open", None, "we open at eight in the morning", True),
     ("open", None, "we close at eight in the evening", False),
     ("open", None, "we open at eighteen", False),
@@ -82,6 +83,7 @@ FACTS = world.Facts("anna", "sunny book shop", "eight", "six", {"novel": "twelve
     ("rule", None, "please note that we are closed on monday", True),
     ("rule", None, "please note that we are closed on sunday", False),
     ("unknown", "bread", "sorry i do not know that", True),
+    ("unknown", "bread", "the bread i do not know sorry", True),
     ("unknown", "bread", "the bread costs four dollars", False),
     ("unknown", None, "", False),
 ])
@@ -97,6 +99,14 @@ def test_the_worlds_own_answers_are_right(kind):
         facts = world.make_facts(rng, "test")
         _, item, _, reply = world.exchange(facts, rng, "test", kind)
         assert judge.right(reply, judge.wanted(kind, facts, item)), reply
+
+
+def test_every_kind_is_asked_of_every_voice():
+    """Lest one voice's slips look like one kind's: seven kinds had met seven of eight voices, always the same."""
+    from benchmarks import evaluate
+    voices = [f"voice {i}" for i in range(8)]
+    assert len({evaluate.pair(i, voices) for i in range(7 * 8)}) == 7 * 8
+    assert {voice for _, voice in (evaluate.pair(i, voices) for i in range(35))} == {*voices}
 
 
 def test_words_stay_inside_the_voice():

@@ -246,6 +246,19 @@ def test_answers_can_be_copied_from_the_role():
             assert set(facts_said) - {"afternoon", "evening"} <= set(role)
 
 
+def test_a_thing_without_a_price_is_named_before_that_is_said():
+    """What is asked for must stand in the text row before an answer has to say whether the role names it."""
+    said = {text for text, _ in clips.agent_sentences("unpriced", "train")}
+    for seed in range(50):
+        rng = Random(seed)
+        facts = world.make_facts(rng, "train")
+        named, other = rng.choice(list(facts.prices)), world.unknown_item(facts, rng)
+        assert world.answer("price", facts, named).split()[:2] == ["the", named]
+        for kind in ("price", "unknown"):
+            assert world.answer(kind, facts, other) == f"the {other} i do not know sorry"
+        assert world.answer("price", facts, other) in said and "not know" in world.answer("unknown", facts)
+
+
 def test_a_codec_is_polished_without_changing_its_codes(data, tmp_path):
     shutil.copytree(data / "codec", tmp_path / "codec")
     better = codec.polish(data / "clips", tmp_path / "codec", steps=2)
