@@ -181,11 +181,13 @@ def named(settings: dict) -> dict:
 
 
 def weights_of(model: str) -> str | None:
-    """What the files of a checkpoint add up to (of large ones only names and sizes); None for a hub id."""
+    """What the files of a checkpoint add up to (of large ones only names and sizes), but for those that only
+    tell about it (model card, report); None for a hub id.
+    """
     if not Path(model).is_dir():
         return None
-    sha = hashlib.sha256()
-    for path in sorted(p for p in Path(model).rglob("*") if p.is_file()):
+    sha, told = hashlib.sha256(), ("README.md", "report.json")
+    for path in sorted(p for p in Path(model).rglob("*") if p.is_file() and p.name not in told):
         size = path.stat().st_size
         sha.update(f"{path.name} {size}".encode() + (path.read_bytes() if size < 2 ** 28 else b""))
     return sha.hexdigest()[:16]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from benchmarks import duplex_bench as bench
 from benchmarks import duplex_data, duplex_run, duplex_table, instruments, judge
 from benchmarks.duplex_data import CATEGORIES, find
 from personaplex_lite import audio
+from personaplex_lite.agent import LITE
 from recipe import world
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -193,6 +195,18 @@ def test_the_small_set_is_what_it_says():
             assert s.note["timestamp"][1] == end and len(pcm) / 24_000 - end >= 5 and s.note["want"]
         else:
             assert len(pcm) / 24_000 >= 15 and sum(s.listeners) == pytest.approx(1, abs=1e-3)
+
+
+def test_the_table_that_ships_is_of_the_lite_that_ships(tmp_path):
+    """What only tells about a checkpoint may change; another byte of its weights, and the table is stale."""
+    shipped = json.loads((MINI / "lite.json").read_text())["settings"]["checkpoint"]
+    assert shipped == duplex_run.weights_of(str(LITE))
+    lite = tmp_path / "lite"
+    shutil.copytree(LITE, lite)
+    (lite / "README.md").write_text("another card")
+    assert shipped == duplex_run.weights_of(str(lite))
+    (lite / "mimi.safetensors").write_bytes((lite / "mimi.safetensors").read_bytes()[:-1] + b"x")
+    assert shipped != duplex_run.weights_of(str(lite))
 
 
 def result_of(words="whisper tiny.en + silero", data="duplex_mini", value=0.5):
