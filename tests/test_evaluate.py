@@ -102,7 +102,7 @@ def test_the_worlds_own_answers_are_right(kind):
 
 
 def test_every_kind_is_asked_of_every_voice():
-    """Lest one voice's slips look like one kind's: seven kinds had met seven of eight voices, always the same."""
+    """Lest one voice's slips look like one kind's: once, each kind met one voice only."""
     from benchmarks import evaluate
     voices = [f"voice {i}" for i in range(8)]
     assert len({evaluate.pair(i, voices) for i in range(7 * 8)}) == 7 * 8
