@@ -71,8 +71,7 @@ def agent_sentences(kind, split):
     for slots in pairs.get(kind, [{}]):
         known = {"name": "", "company": "", "opens": "", "closes": "", "rule": ""} | slots
         item, price = known.pop("item", None), known.pop("price", None)
-        prices = {item: price} if price else {}
-        sentences.append((world.answer(kind, world.Facts(prices=prices, **known), item), slots))
+        sentences.append((world.answer(kind, world.Facts(prices={item: price}, **known), item), slots))
     return sentences
 
 

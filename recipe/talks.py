@@ -196,7 +196,8 @@ def text_only(rng: Random, text: Text, split: str, total: int) -> tuple[np.ndarr
     """A role, then questions and answers as text -> tokens int64 [total], their weights float32 [total].
 
     Half are drills: answers without questions, with any word in the place of a fact, so that nothing but
-    copying from the role helps. Facts weigh 4, the first word of an answer 3, its others 1, all else 0.
+    copying from the role helps. Facts weigh 4, an answer's first and third words 3 (what it is about; "costs"
+    or "i" in "the wig i do not know"), its others 1, all else 0.
     """
     drill = rng.random() < 0.5
     facts = _any_facts(rng) if drill else world.make_facts(rng, split)
