@@ -4,8 +4,8 @@ BIN     := .venv/bin
 BOOT     = @$(PYTHON) tools/bootstrap.py $(if $(LOCKED),--locked) --extras
 PYTEST  := $(BIN)/python -m pytest -p no:cacheprovider
 ARGS    ?=
-# The notebooks, two at a time with a thread each. What of their outputs is compared: course/compare.py.
-NBVAL   := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(PYTEST) -p course.compare -n 2 --dist loadfile notebooks
+# The notebooks, two at a time with a thread each. What of their outputs is compared: personaplex_lite/course/compare.py.
+NBVAL   := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(PYTEST) -p personaplex_lite.course.compare -n 2 --dist loadfile notebooks
 
 .DEFAULT_GOAL := help
 .PHONY: help talk lab notebooks slides test test-notebooks test-notebooks-gpu test-browser quick lint fullsize \
@@ -23,10 +23,10 @@ lab: ## open the notebooks, at the first one
 	$(BOOT) notebooks
 	@$(BIN)/jupyter lab notebooks/00_hear_it.ipynb
 
-notebooks: ## build and run anew what is stale: course/source -> notebooks and notebooks/solutions (ARGS='03 05': these)
+notebooks: ## build and run anew what is stale: personaplex_lite/course/source -> notebooks and notebooks/solutions (ARGS='03 05': these)
 	$(BOOT) notebooks,eval,train
 	@$(MAKE) --no-print-directory eval-deps
-	$(BIN)/python -m course.build $(ARGS)
+	$(BIN)/python -m personaplex_lite.course.make $(ARGS)
 
 # reveal.js comes along where there is npm, so that the slides work without a network; otherwise from its own server.
 REVEAL   = $(if $(shell command -v npm),--SlidesExporter.reveal_url_prefix=node_modules/reveal.js \

@@ -27,13 +27,14 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from personaplex_lite import Persona, checkpoint, load
-from personaplex_lite.agent import LITE
-from personaplex_lite.config import LMConfig, MimiConfig, personaplex_7b, to_dict
-from personaplex_lite.convert import convert
-from personaplex_lite.hub import OFFICIAL
-from personaplex_lite.mimi import Mimi
-from personaplex_lite.names import lm_names
+from personaplex_lite import Persona, load
+from personaplex_lite.model.config import LMConfig, MimiConfig, personaplex_7b, to_dict
+from personaplex_lite.model.mimi import Mimi
+from personaplex_lite.places import LITE
+from personaplex_lite.weights import checkpoint
+from personaplex_lite.weights.convert import convert
+from personaplex_lite.weights.hub import OFFICIAL
+from personaplex_lite.weights.names import lm_names
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = ROOT / "tests" / "names_full.json"        # every official tensor and its shape

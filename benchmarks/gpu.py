@@ -19,12 +19,13 @@ import torch
 
 from benchmarks.fullsize import official
 from benchmarks.pipe import OFFICIAL, PINS
-from benchmarks.report import ratio, spread, table, write
+from benchmarks.report import ratio, spread, write
 from benchmarks.speed import gb_read, turns
 from personaplex_lite import Agent, Persona
-from personaplex_lite.checkpoint import empty_lm
-from personaplex_lite.config import LMConfig, MimiConfig, personaplex_7b
-from personaplex_lite.mimi import Mimi
+from personaplex_lite.evaluation.page import table
+from personaplex_lite.model.config import LMConfig, MimiConfig, personaplex_7b
+from personaplex_lite.model.mimi import Mimi
+from personaplex_lite.weights.checkpoint import empty_lm
 
 KINDS, BATCHES, READ, ROUNDS, FRAMES = ("bf16", "int8", "int4"), (1, 16), 2**30, 9, 10
 HEAD = ("conversations", "weights", "whole frame", "ms", "ms to read the weights", "times that")

@@ -17,10 +17,9 @@ from statistics import median
 import torch
 from torch import nn
 
-from benchmarks.page import DOCS, about, put
-from benchmarks.report import table
-from personaplex_lite import quantize
-from personaplex_lite.config import LMConfig
+from personaplex_lite.evaluation.page import DOCS, about, put, table
+from personaplex_lite.model import quantize
+from personaplex_lite.model.config import LMConfig
 
 
 def makers() -> dict:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.fullsize import official
-from personaplex_lite.config import LMConfig, MimiConfig, from_dict
+from personaplex_lite.model.config import LMConfig, MimiConfig, from_dict
 
 ROOT = Path(__file__).resolve().parents[1]
 TRANSFORMERS_NAMES = [        # how its tensors are called, from the official names
@@ -46,7 +46,7 @@ class Codec:
 
 class OurMimi(Codec):
     def __init__(self, path: str, config: dict, **_):
-        from personaplex_lite.checkpoint import load_mimi
+        from personaplex_lite.weights.checkpoint import load_mimi
         self.mimi = load_mimi(path, from_dict(MimiConfig, config))
         self.ears, self.mouth = self.mimi.new_ears(), self.mimi.new_mouth()
 

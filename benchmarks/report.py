@@ -6,21 +6,14 @@ stands above it is a person's and stays.
 from __future__ import annotations
 
 import os
-import re
 from contextlib import ExitStack
 from datetime import date
-from pathlib import Path
 from statistics import median, quantiles
 
 import torch
 
 from benchmarks.pipe import PINS, ROOT, Side
-
-
-def table(*rows) -> str:
-    """Markdown; the first row is the head."""
-    lines = [f"| {' | '.join(map(str, row))} |" for row in rows]
-    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]) + "\n"
+from personaplex_lite.evaluation.page import found, table
 
 
 def spread(values: list[float], digits: int = 1) -> str:
@@ -39,12 +32,6 @@ def write(name: str, title: str, text: str) -> None:
     mark = f"<!-- what follows is written by python -m benchmarks.{name} -->\n"
     above = path.read_text(encoding="utf-8").split(mark)[0] if path.exists() else f"# {title}\n\n"
     path.write_text(f"{above}{mark}\n{text}", encoding="utf-8")
-
-
-def found(pattern: str, file: str) -> str:
-    """What a file of /proc says; "unknown" where there is none."""
-    seen = Path(file).exists() and re.search(pattern, Path(file).read_text())
-    return seen[1] if seen else "unknown"
 
 
 class Report:

@@ -20,11 +20,12 @@ import torch
 
 from benchmarks import fullsize
 from benchmarks.pipe import ROOT, Side, setup
-from benchmarks.report import Report, ratio, spread, table, write
-from personaplex_lite.agent import LITE
-from personaplex_lite.config import LMConfig, TransformerConfig, personaplex_7b
-from personaplex_lite.hub import OFFICIAL
-from personaplex_lite.lm import LM
+from benchmarks.report import Report, ratio, spread, write
+from personaplex_lite.evaluation.page import table
+from personaplex_lite.model.config import LMConfig, TransformerConfig, personaplex_7b
+from personaplex_lite.model.lm import LM
+from personaplex_lite.places import LITE
+from personaplex_lite.weights.hub import OFFICIAL
 
 BENCH = ROOT / "runs" / "bench"
 MIDDLE = LMConfig(temporal=TransformerConfig(1024, 8, 16, 2816, 3000))

@@ -5,32 +5,34 @@
     reply = agent.chat(pp.Persona(voice="NATF2", role="you are anna …")).run("question.wav")
     reply.play(), reply.text
 """
-from . import audio, checkpoint, config
+from . import audio, viz
 from .agent import Agent, load
-from .checkpoint import CheckpointError
-from .config import LMConfig, MimiConfig, SamplingConfig, TransformerConfig
-from .convert import convert
-from .hub import HubError
-from .persona import Persona, Voice
-from .plan import plan
-from .reply import Frame, Reply, Trace
-from .session import Moment, Session
+from .model import config
+from .model.config import LMConfig, MimiConfig, SamplingConfig, TransformerConfig
+from .talk.persona import Persona, Voice
+from .talk.reply import Frame, Reply, Trace
+from .talk.session import Moment, Session
+from .weights import checkpoint
+from .weights.checkpoint import CheckpointError
+from .weights.convert import convert
+from .weights.hub import HubError
+from .weights.plan import plan
 
 __all__ = ["Agent", "CheckpointError", "Frame", "HubError", "LMConfig", "MimiConfig", "Moment", "Persona",
            "Reply", "SamplingConfig", "Session", "Trace", "TransformerConfig", "Voice", "audio", "checkpoint",
-           "config", "convert", "load", "plan"]
-__version__ = "0.1.0"
+           "config", "convert", "load", "plan", "viz"]
+__version__ = "0.2.0"
 
 
 def __getattr__(name: str):
-    """`Talk` needs the notebooks extra, benchmark and checks stand beside the package: on demand."""
+    """`Talk` needs the notebooks extra, the benchmark and the checks a moment: on demand."""
     if name == "Talk":
-        from .widget import Talk
+        from .live.widget import Talk
         return Talk
     if name == "duplex_bench":
-        from benchmarks import duplex_bench
+        from .evaluation.duplex import bench as duplex_bench
         return duplex_bench
     if name == "check":
-        from course import check
+        from .course import check
         return check
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,19 +7,19 @@ from pathlib import Path
 
 import torch
 
-from . import quantize
-from .checkpoint import load_lm, load_mimi, stored_weights
-from .config import SamplingConfig
-from .convert import verify
-from .hub import KNOWN, fetch, look
-from .lm import LM
-from .mimi import Mimi
-from .persona import Persona, Voice
-from .plan import FLOATS, WEIGHTS, ensure, half, shorten
-from .session import Session
-from .text import Text
+from .model import quantize
+from .model.config import SamplingConfig
+from .model.lm import LM
+from .model.mimi import Mimi
+from .places import LITE
+from .talk.persona import Persona, Voice
+from .talk.session import Session
+from .talk.text import Text
+from .weights.checkpoint import load_lm, load_mimi, stored_weights
+from .weights.convert import verify
+from .weights.hub import KNOWN, fetch, look
+from .weights.plan import FLOATS, WEIGHTS, ensure, half, shorten
 
-LITE = Path(__file__).resolve().parents[1] / "data" / "lite"
 NOBODY = Persona()        # no voice, no role: the bare model
 
 

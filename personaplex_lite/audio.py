@@ -13,8 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-RATE = 24_000
-FRAME = 1920             # samples in 80 ms
+from .model.units import FRAME_SAMPLES, SAMPLE_RATE
+
+RATE = SAMPLE_RATE
+FRAME = FRAME_SAMPLES
 LONGEST = 3600           # seconds that are read from one file
 QUIET = 1e-4             # a peak below this is digital silence or a muted microphone
 

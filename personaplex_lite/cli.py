@@ -13,7 +13,8 @@ import time
 import warnings
 from pathlib import Path
 
-QUESTIONS = Path(__file__).resolve().parents[1] / "data" / "questions"
+from .places import QUESTIONS
+
 SOUNDS = (".wav", ".flac", ".ogg", ".mp3")
 
 
@@ -62,29 +63,29 @@ def pick(name: str | None) -> dict:
 
 
 def train(args) -> None:
-    from recipe.commands import main
+    from .training.commands import main
     main(args.rest)
 
 
 def convert(args) -> None:
-    from .convert import convert
+    from .weights.convert import convert
     print(f"{convert(args.source, args.folder, args.weights)} is whole: give its path to load")
 
 
 def plan(args) -> None:
-    from .plan import plan
+    from .weights.plan import plan
     plan(args.source, args.weights)
 
 
 def evaluate(args) -> None:
-    from benchmarks.evaluate import main
+    from .evaluation.report import main
     main(args.rest)
 
 
 def bench(args) -> None:
     if args.rest[:1] != ["duplex"]:
         raise ValueError("bench what? `personaplex-lite bench duplex --help`")
-    from benchmarks.duplex_run import main
+    from .evaluation.duplex.run import main
     main(args.rest[1:])
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import personaplex_lite as pp
-from personaplex_lite.lm import LM
-from personaplex_lite.mimi import Mimi
-from personaplex_lite.text import Text
+from personaplex_lite.model.lm import LM
+from personaplex_lite.model.mimi import Mimi
+from personaplex_lite.talk.text import Text
 
 torch.set_num_threads(1)
 
@@ -16,7 +16,7 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="session")
 def tiny_agent(tmp_path_factory):
     """config.tiny() with its own small tokenizer; the codec's layer scale is raised so its memory counts."""
-    from recipe import tokenizer
+    from personaplex_lite.training import tokenizer
 
     text = Text(tokenizer.train(tmp_path_factory.mktemp("tiny") / "tokenizer.model", size=120, lines=300))
     lm, mimi = pp.config.tiny()

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 import personaplex_lite as pp
 from personaplex_lite import audio
-from personaplex_lite.persona import Voice
+from personaplex_lite.talk.persona import Voice
 
 CODES = torch.zeros(8, dtype=torch.int64)
 NAN = torch.zeros(1920).index_fill(0, torch.tensor([7]), float("nan"))

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from course import check as course_checks
-from course.check.common import NotYet, call, check, expect, same
+from personaplex_lite.course import check as course_checks
+from personaplex_lite.course.check.common import NotYet, call, check, expect, same
 
-MODULES = [importlib.import_module(f"course.check.{path.stem}")
+MODULES = [importlib.import_module(f"personaplex_lite.course.check.{path.stem}")
            for path in sorted(Path(course_checks.__file__).parent.glob("n[0-9]*.py"))]
 CHECKS = [(module, name) for module in MODULES for name in module.__all__]
 JUNK = [None, "x", 0, float("nan"), [], lambda *a, **k: None, lambda *a: a, object()]

@@ -8,11 +8,13 @@ import pytest
 import soundfile
 import torch
 
-from personaplex_lite import Voice, checkpoint, cli, config
-from personaplex_lite.lm import LM
-from personaplex_lite.mimi import Mimi
-from personaplex_lite.text import Text
-from recipe import tokenizer, world
+from personaplex_lite import Voice, cli
+from personaplex_lite.model import config
+from personaplex_lite.model.lm import LM
+from personaplex_lite.model.mimi import Mimi
+from personaplex_lite.talk.text import Text
+from personaplex_lite.training import tokenizer, world
+from personaplex_lite.weights import checkpoint
 
 ENTRIES = json.loads((cli.QUESTIONS / "questions.json").read_text())
 QUESTION = str(cli.QUESTIONS / ENTRIES[0]["file"])

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import personaplex_lite as pp
-from personaplex_lite.checkpoint import official_tensors
-from personaplex_lite.lm import LM
-from personaplex_lite.persona import Voice
+from personaplex_lite.model.lm import LM
+from personaplex_lite.talk.persona import Voice
+from personaplex_lite.weights.checkpoint import official_tensors
 
 VOICE = Voice(codes=torch.arange(8 * 4).view(8, 4), name="mine")
 PERSONAS = [pp.Persona(role="you"), pp.Persona(), pp.Persona(VOICE, "me")]    # prompts: 17, 0 and 21 frames

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import duplex_bench as bench
-from benchmarks.duplex_bench import Value
+from personaplex_lite.evaluation.duplex import bench
+from personaplex_lite.evaluation.duplex.bench import Value
 
 HERE = Path(__file__).parent / "fdb_goldens"
 FOLDERS = [HERE, *map(Path, filter(None, os.environ.get("PERSONAPLEX_FDB_GOLDENS", "").split(os.pathsep)))]
@@ -175,7 +175,7 @@ def test_backchannel_with_its_own_ears(folder, case):
     pytest.importorskip("silero_vad", reason="the [eval] extra brings silero: pip install -e '.[eval]'")
     import soundfile
 
-    from benchmarks.instruments import voice_segments
+    from personaplex_lite.evaluation.duplex.instruments import voice_segments
     pcm, rate = soundfile.read(folder / case["wav"], dtype="float32")
     assert rate == case["sample_rate"]
     segments = voice_segments(pcm, rate, resampled=False)

@@ -16,12 +16,15 @@ import numpy as np
 import pytest
 import soundfile
 
-from benchmarks import duplex_bench as bench
-from benchmarks import duplex_data, duplex_run, duplex_table, instruments, judge
-from benchmarks.duplex_data import CATEGORIES, find
 from personaplex_lite import audio
-from personaplex_lite.agent import LITE
-from recipe import world
+from personaplex_lite.evaluation import judges as judge
+from personaplex_lite.evaluation.duplex import bench, instruments
+from personaplex_lite.evaluation.duplex import data as duplex_data
+from personaplex_lite.evaluation.duplex import run as duplex_run
+from personaplex_lite.evaluation.duplex import table as duplex_table
+from personaplex_lite.evaluation.duplex.data import CATEGORIES, find
+from personaplex_lite.places import LITE
+from personaplex_lite.training import world
 
 ROOT = Path(__file__).resolve().parents[1]
 MINI = ROOT / "data" / "duplex_mini"
@@ -236,7 +239,7 @@ def test_numbers_of_different_instruments_share_no_column():
 
 
 def test_published_rows_say_where_they_come_from():
-    book = json.loads((ROOT / "benchmarks/published.json").read_text())
+    book = json.loads((ROOT / "personaplex_lite/evaluation/duplex/published.json").read_text())
     assert all(row["source"] and set(row) - {"system", "source"} <= set(CATEGORIES) for row in book["rows"])
     facts = {(c.system, c.category, c.metric): c.value.value for c in duplex_table.published()}
     assert facts["PersonaPlex, model card", "candor_turn_taking", "latency"] == 0.170

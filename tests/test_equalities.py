@@ -7,11 +7,11 @@ more, so every ring is overwritten several times.
 import pytest
 import torch
 
-from personaplex_lite.config import UNGIVEN, TransformerConfig, tiny
-from personaplex_lite.conv import CausalConv1d, CausalConvTranspose1d
-from personaplex_lite.depth import Depth
-from personaplex_lite.grid import delay, undelay
-from personaplex_lite.transformer import Transformer
+from personaplex_lite.model.config import UNGIVEN, TransformerConfig, tiny
+from personaplex_lite.model.conv import CausalConv1d, CausalConvTranspose1d
+from personaplex_lite.model.depth import Depth
+from personaplex_lite.model.grid import delay, undelay
+from personaplex_lite.model.transformer import Transformer
 
 SIZES = [1, 2, 5, None]      # steps in a chunk; None: all at once
 

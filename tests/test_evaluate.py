@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import judge
-from recipe import world
+from personaplex_lite.evaluation import judges as judge
+from personaplex_lite.training import world
 
 
 @pytest.mark.parametrize("heard, meant", [
@@ -103,7 +103,7 @@ def test_the_worlds_own_answers_are_right(kind):
 
 def test_every_kind_is_asked_of_every_voice():
     """Lest one voice's slips look like one kind's: once, each kind met one voice only."""
-    from benchmarks import evaluate
+    from personaplex_lite.evaluation import report as evaluate
     voices = [f"voice {i}" for i in range(8)]
     assert len({evaluate.pair(i, voices) for i in range(7 * 8)}) == 7 * 8
     assert {voice for _, voice in (evaluate.pair(i, voices) for i in range(35))} == {*voices}
@@ -115,7 +115,7 @@ def test_words_stay_inside_the_voice():
 
 
 def test_marks_are_met_or_not():
-    from benchmarks import evaluate
+    from personaplex_lite.evaluation import report as evaluate
     figures = {"turn taking: TOR": {"value": 0.96, "n": 50}, "pause: TOR": {"value": 0.3, "n": 20},
                "story: TOR": {"value": None, "n": 0}}
     met = {line["figure"]: line["met"] for line in evaluate.marks(figures)}
@@ -129,7 +129,7 @@ def test_a_missing_package_says_how_to_get_it():
 
 
 def test_questions_without_an_answer_are_not_early():
-    from benchmarks import evaluate
+    from personaplex_lite.evaluation import report as evaluate
 
     def answer(kind, right, start, onset, text):
         return SimpleNamespace(question=SimpleNamespace(kind=kind, end=2.0), right=right, start=start,

@@ -18,11 +18,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import personaplex_lite as pp
-from personaplex_lite.config import NO_INPUT
-from personaplex_lite.grid import delay, undelay
-from personaplex_lite.names import lm_names
-from personaplex_lite.persona import Voice, lay_out
-from personaplex_lite.session import Session
+from personaplex_lite.model.config import NO_INPUT
+from personaplex_lite.model.grid import delay, undelay
+from personaplex_lite.talk.persona import Voice, lay_out
+from personaplex_lite.talk.session import Session
+from personaplex_lite.weights.names import lm_names
 
 HERE = Path(__file__).parent / "goldens"
 FOLDERS = [HERE, *map(Path, filter(None, os.environ.get("PERSONAPLEX_GOLDENS", "").split(":")))]

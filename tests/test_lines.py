@@ -12,9 +12,19 @@ def test_everything_stays_small():
     assert not faults, "\n".join(faults)
 
 
-def test_the_check_bites(tmp_path):
+def test_only_code_counts():
+    source = '"""A docstring."""\n\n\ndef f(x):\n    """Another."""\n    # a comment\n    return x + 1\n'
+    assert lines.tokens(source) == (10, 2)  # def f ( x ) :   return x + 1
+
+
+def test_the_check_bites(tmp_path, monkeypatch):
     body = "\n".join(f"    x = {i}" for i in range(lines.FUNCTION))
     (tmp_path / "long.py").write_text(f"def f():\n{body}\n" + "# " + "-" * lines.COLUMNS + "\n" * lines.FILE)
-    (tmp_path / "lm.py").write_text("\n" * (lines.CORE_LINES + 1))
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/lm.py").write_text("x = 1\n" * (lines.CORE_TOKENS // 3 + 1))
+    monkeypatch.setattr(lines, "FILE", 10**6)
     _, faults = lines.check(tmp_path)
-    assert len(faults) == 5, faults  # two files, one function, one line, the core
+    assert len(faults) == 3, faults  # one function, one line, the core
+    monkeypatch.undo()
+    _, faults = lines.check(tmp_path)
+    assert len(faults) == 5, faults  # … and two files

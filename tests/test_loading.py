@@ -21,9 +21,10 @@ from safetensors.torch import load_file, save_file
 
 import personaplex_lite as pp
 from benchmarks import fullsize
-from personaplex_lite import checkpoint, cli, hub
-from personaplex_lite.quantize import QuantLinear
-from recipe import tokenizer
+from personaplex_lite import cli
+from personaplex_lite.model.quantize import QuantLinear
+from personaplex_lite.training import tokenizer
+from personaplex_lite.weights import checkpoint, hub
 
 
 @pytest.fixture(scope="module")
@@ -348,7 +349,7 @@ def test_revisions_are_for_the_hub(official):
 @pytest.fixture
 def room(monkeypatch):
     """A machine with 15 GB free."""
-    plan = sys.modules["personaplex_lite.plan"]
+    plan = sys.modules["personaplex_lite.weights.plan"]
     monkeypatch.setattr(plan, "free_memory", lambda: {"cpu": 15_000_000_000})
     return plan
 
@@ -404,7 +405,7 @@ def test_an_interrupted_conversion_is_no_checkpoint(official, tmp_path, monkeypa
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["personaplex_lite.convert"], "asdict", stop)
+    monkeypatch.setattr(sys.modules["personaplex_lite.weights.convert"], "asdict", stop)
     with pytest.raises(KeyboardInterrupt):
         pp.convert(official, tmp_path / "small", "int4")
     with pytest.raises(FileNotFoundError, match="no checkpoint in"):

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import personaplex_lite as pp
-import personaplex_lite.lm
-from personaplex_lite.transformer import Transformer
+from personaplex_lite.model.lm import LM
+from personaplex_lite.model.transformer import Transformer
 
 FRAMES = torch.randn(80, 1920, generator=torch.Generator().manual_seed(1)) * 0.1
 
@@ -17,7 +17,7 @@ def agent(tiny_agent):
     """tiny, with room for a persona: it remembers 40 frames."""
     lm = tiny_agent.lm.config
     torch.manual_seed(0)
-    model = pp.lm.LM(replace(lm, temporal=replace(lm.temporal, context=40))).eval().requires_grad_(False)
+    model = LM(replace(lm, temporal=replace(lm.temporal, context=40))).eval().requires_grad_(False)
     return replace(tiny_agent, lm=model)
 
 
@@ -72,7 +72,7 @@ def test_a_persona_that_would_fill_the_ring_is_refused(agent):
 
 
 def test_the_warning_comes_once_before_the_persona_is_lost(monkeypatch, agent):
-    monkeypatch.setattr("personaplex_lite.session.WARN", 5)
+    monkeypatch.setattr("personaplex_lite.talk.session.WARN", 5)
     chat = agent.chat(persona(), progress=False)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -1,4 +1,4 @@
-"""Every notebook keeps the course's rules (course/rules.py), and every rule can be broken.
+"""Every notebook keeps the course's rules (personaplex_lite/course/rules.py), and every rule can be broken.
 
 Here the notebooks are only read; `make test-notebooks` runs them and compares what they put out.
 """
@@ -11,8 +11,8 @@ from functools import cache
 import nbformat
 import pytest
 
-from course import build, compare
-from course.rules import (
+from personaplex_lite.course import build, compare
+from personaplex_lite.course.rules import (
     code,
     compared,
     executed,
@@ -85,7 +85,7 @@ def sample():
         new.new_code_cell("pp.check.x(1)", outputs=[new.new_output("stream", text="right: one\n")]),
         new.new_markdown_cell("Look."),
         new.new_code_cell("x", outputs=[new.new_output("execute_result", {"text/plain": "5"})]),
-        new.new_markdown_cell("## What we left out\n**Where next?** [the sources](../course/source)")])
+        new.new_markdown_cell("## What we left out\n**Where next?** [x](../personaplex_lite/course/source)")])
     for i, cell in enumerate(book.cells):
         cell.id = f"c{i:02d}"
     for i, cell in enumerate(code(book), 1):

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 import personaplex_lite as pp
-from personaplex_lite import quantize
-from personaplex_lite.config import NO_INPUT, UNGIVEN
-from personaplex_lite.depth import PerStep
-from personaplex_lite.lm import LM
-from personaplex_lite.quantize import GROUP, KINDS, QuantLinear
+from personaplex_lite.model import quantize
+from personaplex_lite.model.config import NO_INPUT, UNGIVEN
+from personaplex_lite.model.depth import PerStep
+from personaplex_lite.model.lm import LM
+from personaplex_lite.model.quantize import GROUP, KINDS, QuantLinear
 
 OUT, INNER, PARTS = 48, 96, 3
 

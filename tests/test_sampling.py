@@ -2,7 +2,7 @@
 
 import torch
 
-from personaplex_lite.sampling import exponential, sample
+from personaplex_lite.model.sampling import exponential, sample
 
 SEEDS = torch.arange(20_000)
 LOGITS = torch.tensor([2.0, 1.0, 0.5, 0.0, -0.5, -1.0, -3.0, 1.5])

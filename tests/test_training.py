@@ -12,12 +12,12 @@ import pytest
 import soundfile
 import torch
 
-from personaplex_lite.checkpoint import load_lm, load_mimi
-from personaplex_lite.config import LMConfig, from_dict
-from personaplex_lite.grid import delay
-from personaplex_lite.lm import LM
-from personaplex_lite.text import Text
-from recipe import clips, codec, dialogue, listen, lm, speech, talks, tokenizer, world
+from personaplex_lite.model.config import LMConfig, from_dict
+from personaplex_lite.model.grid import delay
+from personaplex_lite.model.lm import LM
+from personaplex_lite.talk.text import Text
+from personaplex_lite.training import clips, codec, dialogue, listen, lm, speech, talks, tokenizer, world
+from personaplex_lite.weights.checkpoint import load_lm, load_mimi
 
 ROOT = Path(__file__).parents[1]
 pytest.importorskip("hibari", reason="needs the [train] extra: pip install -e '.[train]'")
@@ -199,7 +199,7 @@ def test_what_follows_a_users_words_is_what_the_codec_hears(data):
 
 BOOKS = """
 import torch
-from recipe import codec, common
+from personaplex_lite.training import codec, common
 torch.manual_seed(common.start()[0])
 model = codec.Mimi(codec.lite_mimi())
 book, x = model.rvq.semantic.codebooks[0], torch.randn(400, 64)

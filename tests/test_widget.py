@@ -5,14 +5,16 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import personaplex_lite as pp
-from personaplex_lite import live, past
-from personaplex_lite.past import Past, Told
+from personaplex_lite.live import engine as live
+from personaplex_lite.live import past
+from personaplex_lite.live.past import Past, Told
 
 ME = {"client": "me", "run": "1"}
 ROLE = pp.Persona(role="you")
@@ -408,7 +410,7 @@ def test_a_notebook_without_a_front_end(tmp_path):
              "talk = pp.Talk(pp.load().chat(pp.Persona('NATF0', 'you are anna'), progress=False))\ntalk",
              "talk.hear('data/questions/open.wav', wait=1.0)", "print(talk)"]
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    root = str(live.Path(live.__file__).parents[1])
+    root = str(Path(__file__).parents[1])
     NotebookClient(book, timeout=300, kernel_name="python3", store_widget_state=False,
                    resources={"metadata": {"path": root}}).execute()
     shown = book.cells[0].outputs[0].data

@@ -16,9 +16,9 @@ from random import Random
 import numpy as np
 import soundfile
 
-from benchmarks.judge import wanted
 from personaplex_lite.audio import RATE, resample
-from recipe import speech, world
+from personaplex_lite.evaluation.judges import wanted
+from personaplex_lite.training import speech, world
 
 OUT = Path(__file__).resolve().parents[1] / "data" / "duplex_mini"
 COUNTS = {"candor_pause_handling": 6, "synthetic_pause_handling": 6, "candor_turn_taking": 8,

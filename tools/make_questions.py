@@ -12,7 +12,7 @@ from random import Random
 import numpy as np
 
 from personaplex_lite import audio
-from recipe import speech, world
+from personaplex_lite.training import speech, world
 
 OUT = Path(__file__).resolve().parents[1] / "data" / "questions"
 KINDS = ["open", "price", "name", "company", "close", "unknown"]

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from personaplex_lite.agent import LITE, load
-from personaplex_lite.checkpoint import load_mimi
-from personaplex_lite.config import MimiConfig, SamplingConfig, from_dict
-from personaplex_lite.persona import Voice
-from recipe import world
+from personaplex_lite.agent import load
+from personaplex_lite.model.config import MimiConfig, SamplingConfig, from_dict
+from personaplex_lite.places import LITE
+from personaplex_lite.talk.persona import Voice
+from personaplex_lite.training import world
+from personaplex_lite.weights.checkpoint import load_mimi
 
 LARGEST = 30.0           # MB in the whole folder
 LIVELY = SamplingConfig(0.6, 50, 0.0, 25)
@@ -47,7 +48,7 @@ def ship(codec_run, lm_run, encoded, out=LITE, sampling=LIVELY) -> dict[str, flo
 
 def add_voices(mimi, folder: Path) -> None:
     """One sample of each agent voice, a sentence spoken afresh: int64 [8, 24] codes."""
-    from recipe.speech import AGENT_VOICES, synth
+    from personaplex_lite.training.speech import AGENT_VOICES, synth
     for i, name in enumerate(AGENT_VOICES):
         sentences = world.VOICE_SENTENCES[i:] + world.VOICE_SENTENCES[:i]
         spoken = (synth(text, name, FRESH).pcm for text in sentences)

@@ -5,10 +5,10 @@ from dataclasses import replace
 import torch
 
 import personaplex_lite as pp
-from personaplex_lite.agent import LITE
-from personaplex_lite.lm import LM
-from personaplex_lite.mimi import Mimi
-from personaplex_lite.text import Text
+from personaplex_lite.model.lm import LM
+from personaplex_lite.model.mimi import Mimi
+from personaplex_lite.places import LITE
+from personaplex_lite.talk.text import Text
 
 torch.set_num_threads(1)
 

@@ -1,0 +1,1 @@
+"""Full-Duplex-Bench: its data, its instruments, its numbers, and the table of them."""

@@ -1,0 +1,86 @@
+"""Telephone calls to an agent: what the user's side sounds like, what comes back."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..agent import Agent
+from ..audio import FRAME, RATE
+from ..talk.persona import Persona
+from .judges import right
+
+FRESH = 2_000_000           # seeds of the synthesiser from here on were never trained on
+BEFORE, AFTER = 0.3, 5.0    # seconds of silence around a question
+ROWS = 20                   # conversations at once
+AUDIBLE = 0.01              # RMS of 20 ms: 16 dB below speech
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """One call: `sound` float32 [n] is the user's whole side, who stops speaking at second `end`; marks: when
+    each of its parts begins and ends.
+    """
+    kind: str
+    asked: str
+    want: tuple
+    role: str
+    voice: str
+    user: str
+    seed: int
+    sound: np.ndarray
+    end: float
+    marks: tuple = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What came back: the text row, its first word's second (None: never), and the sound, float32 [n]."""
+    question: Question
+    text: str
+    start: float | None
+    pcm: np.ndarray
+    words: tuple = ()
+
+    def text_from(self, second: float) -> str:
+        """What the text row says from a second on."""
+        return " ".join(w.text for w in self.words if w.start >= second)
+
+    @property
+    def right(self) -> bool:
+        return right(self.text, self.question.want)
+
+    @property
+    def onset(self) -> float | None:
+        """The second at which it becomes audible: the first of 60 loud milliseconds."""
+        blocks = self.pcm.reshape(-1, RATE // 50)               # a frame holds four
+        loud = np.sqrt(np.square(blocks).mean(1)) > AUDIBLE
+        first = np.flatnonzero(loud[:-2] & loud[1:-1] & loud[2:])
+        return float(first[0] * 0.02) if len(first) else None
+
+
+def talk(agent: Agent, questions: list[Question], label: str, role=True, voice=True) -> list[Answer]:
+    """Ask each question in a new conversation, ROWS of them at once. voice: True for the question's own."""
+    from tqdm import tqdm
+    answers, bar = [], tqdm(total=len(questions), desc=f"talk, {label}", unit="call")
+    for rows in (questions[i:i + ROWS] for i in range(0, len(questions), ROWS)):
+        chat = agent.chat([Persona(_voice(q, voice), q.role if role else "") for q in rows],
+                          [q.seed for q in rows], progress=False)
+        user = torch.zeros(len(rows), max(len(q.sound) for q in rows))
+        for line, q in zip(user, rows):
+            line[:len(q.sound)] = torch.from_numpy(q.sound)
+        frames = [chat.step(piece) for piece in user.split(FRAME, 1)]
+        tokens = torch.stack([f.codes.view(len(rows), -1)[:, 0] for f in frames], 1).tolist()
+        pcm = torch.cat([f.pcm.view(len(rows), -1) for f in frames], 1).cpu().numpy()
+        for q, line, sound in zip(rows, tokens, pcm):
+            words = agent.text.words(line[:len(q.sound) // FRAME])
+            answers.append(Answer(q, " ".join(w.text for w in words), words[0].start if words else None,
+                                  sound[:len(q.sound)], tuple(words)))
+        bar.update(len(rows))
+    bar.close()
+    return answers
+
+
+def _voice(question: Question, voice):
+    return question.voice if voice is True else voice or None

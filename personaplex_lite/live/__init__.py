@@ -1,0 +1,1 @@
+"""The live widget: the kernel's side of a conversation, its past, and the page in `static/`."""

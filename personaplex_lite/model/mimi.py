@@ -1,0 +1,158 @@
+"""Mimi, the codec: 80 ms of 24 kHz sound <-> 8 integers.
+
+What departs from the textbook: it is causal all through, so it can run while one speaks. Convolutions bring
+sound to 25 steps a second, a transformer looks back over them, a strided convolution halves them to 12.5
+frames a second, and a split residual quantiser names each frame. Decoding mirrors it (Moshi paper, 3.3).
+
+Shapes: b rows, n samples, s steps at 25 Hz, t frames at 12.5 Hz, q codebooks.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from . import checks
+from .config import MimiConfig
+from .conv import CausalConv1d, CausalConvTranspose1d
+from .rvq import SplitRVQ
+from .state import State, slot
+from .transformer import KVState, Transformer
+
+
+@dataclass(frozen=True, eq=False)
+class MimiState(State):
+    """One direction of a stream: ears (encoder) or mouth (decoder)."""
+    convs: tuple                 # of every SEANet convolution, in order of use
+    resample: State              # of the convolution between 25 and 12.5 Hz
+    transformer: KVState
+    t: Tensor = slot()           # [b] int64: steps of 25 Hz so far
+
+
+class ResidualBlock(nn.Module):
+    def __init__(self, channels: int, config: MimiConfig):
+        super().__init__()
+        inner = channels // config.compress
+        self.conv1 = CausalConv1d(channels, inner, config.residual_kernel)
+        self.conv2 = CausalConv1d(inner, channels, 1)
+        with torch.no_grad():
+            self.conv2.weight.mul_(0.5)     # start near the identity
+
+    def forward(self, x: Tensor, run) -> Tensor:
+        return x + run(self.conv2, F.elu(run(self.conv1, F.elu(x))))
+
+
+class SEANetEncoder(nn.Module):
+    """Sound to 25 Hz: each stage shortens time by 4, 5, 6, 8 and doubles the channels."""
+
+    def __init__(self, config: MimiConfig):
+        super().__init__()
+        width = config.filters
+        self.first = CausalConv1d(1, width, config.kernel)
+        self.stages = nn.ModuleList()           # in order of use: block, down, block, down, …
+        for ratio in reversed(config.ratios):
+            self.stages.append(ResidualBlock(width, config))
+            self.stages.append(CausalConv1d(width, 2 * width, 2 * ratio, ratio))
+            width *= 2
+        self.last = CausalConv1d(width, config.dim, config.last_kernel)
+
+    def forward(self, x: Tensor, run) -> Tensor:
+        x = run(self.first, x)
+        for block, down in zip(self.stages[::2], self.stages[1::2]):
+            x = run(down, F.elu(block(x, run)))
+        return run(self.last, F.elu(x))
+
+
+class SEANetDecoder(nn.Module):
+    """25 Hz to sound, the mirror image."""
+
+    def __init__(self, config: MimiConfig):
+        super().__init__()
+        width = config.filters * 2 ** len(config.ratios)
+        self.first = CausalConv1d(config.dim, width, config.kernel)
+        self.stages = nn.ModuleList()           # in order of use: up, block, up, block, …
+        for ratio in config.ratios:
+            self.stages.append(CausalConvTranspose1d(width, width // 2, 2 * ratio, ratio))
+            width //= 2
+            self.stages.append(ResidualBlock(width, config))
+        self.last = CausalConv1d(width, 1, config.last_kernel)
+
+    def forward(self, x: Tensor, run) -> Tensor:
+        x = run(self.first, x)
+        for up, block in zip(self.stages[::2], self.stages[1::2]):
+            x = block(run(up, F.elu(x)), run)
+        return run(self.last, F.elu(x))
+
+
+class Mimi(nn.Module):
+    def __init__(self, config: MimiConfig):
+        super().__init__()
+        self.config = config
+        self.encoder = SEANetEncoder(config)
+        self.encoder_transformer = Transformer(config.transformer)
+        self.downsample = CausalConv1d(config.dim, config.dim, 4, 2, bias=False, pad="replicate")
+        self.rvq = SplitRVQ(config)
+        self.upsample = CausalConvTranspose1d(config.dim, config.dim, 4, 2, groups=config.dim, bias=False)
+        self.decoder_transformer = Transformer(config.transformer)
+        self.decoder = SEANetDecoder(config)
+
+    def new_ears(self, batch: int = 1, frames: int = 1, ring: str = "exact") -> MimiState:
+        """Memory for streaming `encode`, at most `frames` frames a call."""
+        return self._new_state(self.encoder, self.encoder_transformer, self.downsample, batch, frames, ring)
+
+    def new_mouth(self, batch: int = 1, frames: int = 1, ring: str = "exact") -> MimiState:
+        """Memory for streaming `decode`."""
+        return self._new_state(self.decoder, self.decoder_transformer, self.upsample, batch, frames, ring)
+
+    def _new_state(self, seanet, transformer, resample, batch, frames, ring) -> MimiState:
+        convs = tuple(m.new_state(batch) for m in seanet.modules() if hasattr(m, "memory"))
+        t = torch.zeros(batch, dtype=torch.int64, device=resample.weight.device)
+        return MimiState(convs, resample.new_state(batch), transformer.new_state(batch, 2 * frames, ring), t)
+
+    def encode(self, wav: Tensor, state: MimiState | None = None, active: Tensor | None = None) -> Tensor:
+        """Sound to codes.
+
+        wav : [n] or [b, 1, n] float32, 24 kHz, in [-1, 1]; any n offline (the end is padded to a whole
+            frame), a multiple of 1920 with a state.
+        Returns int64 [b, 8, t]. Raises ValueError on another shape or on values that are not finite.
+        """
+        x = checks.sound(wav, self.config, state)
+        with torch.no_grad():
+            return self.rvq.encode(self.latent(x.to(self.downsample.weight), state, active))
+
+    def decode(self, codes: Tensor, state: MimiState | None = None, active: Tensor | None = None) -> Tensor:
+        """Codes to sound: int64 [b, q, t] with 1 <= q <= 8 -> float32 [b, 1, 1920 · t].
+
+        Raises ValueError on another shape or an id outside the codebooks.
+        """
+        codes = checks.codes(codes, self.config, state)
+        with torch.no_grad():
+            return self.synthesise(self.rvq.decode(codes), state, active).float()
+
+    def latent(self, x: Tensor, state: MimiState | None = None, active: Tensor | None = None) -> Tensor:
+        """[b, 1, n] -> [b, t, dim]: what the quantiser sees. Differentiable when state is None."""
+        x = self.encoder(x, _runner(state, active))                                      # [b, dim, s]
+        x = self._attend(self.encoder_transformer, x, state, active)
+        return self.downsample(x, state and state.resample, active).transpose(1, 2)
+
+    def synthesise(self, latent: Tensor, state: MimiState | None = None,
+                   active: Tensor | None = None) -> Tensor:
+        """[b, t, dim] -> [b, 1, n]"""
+        x = self.upsample(latent.transpose(1, 2), state and state.resample, active)
+        x = self._attend(self.decoder_transformer, x, state, active)
+        return self.decoder(x, _runner(state, active))
+
+    def _attend(self, transformer: Transformer, x: Tensor, state: MimiState | None, active: Tensor | None):
+        t = state.t if state else torch.zeros(x.shape[0], dtype=torch.int64, device=x.device)
+        y = transformer(x.transpose(1, 2), t, state and state.transformer, active).transpose(1, 2)
+        if state is not None:
+            state.t.add_(x.shape[-1] if active is None else x.shape[-1] * active)   # here time advances
+        return y
+
+
+def _runner(state: MimiState | None, active: Tensor | None):
+    """run(conv, x): each convolution meets its own memory, in order of use."""
+    memories = iter(state.convs) if state else None
+    return lambda conv, x: conv(x, next(memories), active) if memories else conv(x)

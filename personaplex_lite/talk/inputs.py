@@ -1,0 +1,84 @@
+"""What people hand in, checked before anything moves: errors say what was wrong and what is right."""
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..model.checks import INTEGERS, check_codes
+from ..model.config import UNGIVEN, LMConfig
+from ..model.units import FRAME_SAMPLES
+
+
+def as_tensor(value, name: str) -> Tensor:
+    try:
+        return torch.as_tensor(value).cpu()
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{name}: give numbers, got {type(value).__name__}") from None
+
+
+def forced(config: LMConfig, rows: int, codec: bool, user, agent, text) -> tuple[Tensor, Tensor | None]:
+    """What one step was given -> tokens int64 [b, 17], -2 where nothing was; sound [b, 1, 1920] or None."""
+    tokens, sound = torch.full((rows, config.rows), UNGIVEN), None
+    if user is not None and (user := as_tensor(user, "user")).is_floating_point():
+        sound, user = _frame_of_sound(user, rows, codec), None
+    for value, where, name in ((user, config.user, "user"), (agent, config.agent, "agent")):
+        if value is not None:
+            tokens[:, where] = _frame_of_codes(as_tensor(value, name), config, rows, name)
+    if text is not None:
+        text, vocab = as_tensor(text, "text"), config.text_vocab
+        if (text.dtype not in INTEGERS or text.numel() not in (1, rows)
+                or not ((text >= 0) & (text < vocab)).all()):
+            raise ValueError(f"text: a token id in 0..{vocab - 1}, got {text.tolist()}")
+        tokens[:, 0] = text.reshape(-1)
+    return tokens, sound
+
+
+def _frame_of_codes(codes: Tensor, config: LMConfig, rows: int, name: str) -> Tensor:
+    q = config.codebooks
+    if codes.shape not in ((q,), (1, q), (rows, q)):
+        raise ValueError(f"{name}: codes must be [{q}] or [{rows}, {q}] (and sound float [{FRAME_SAMPLES}]), "
+                         f"got {codes.dtype} {list(codes.shape)}")
+    check_codes(codes, config, name)
+    return codes.long()
+
+
+def _frame_of_sound(user: Tensor, rows: int, codec: bool) -> Tensor:
+    size = FRAME_SAMPLES
+    if not codec or user.numel() != rows * size or not user.isfinite().all():
+        raise ValueError(f"user: one frame of sound is {size} finite samples for each of {rows} "
+                         f"conversation(s), got {list(user.shape)}")
+    return user.reshape(rows, 1, size)
+
+
+def active_rows(active, rows: int) -> Tensor | None:
+    """bool [b], the rows that move on; None for all."""
+    if active is None:
+        return None
+    active = as_tensor(active, "active")
+    if active.dtype != torch.bool or active.shape != (rows,):
+        raise ValueError(f"active: bool [{rows}], got {active.dtype} {list(active.shape)}")
+    return active
+
+
+def check_voice(voice, config: LMConfig) -> None:
+    """Raise ValueError unless a Voice belongs to this model."""
+    if voice.embeddings is None:
+        if voice.codes.ndim != 2 or len(voice.codes) != config.codebooks:
+            raise ValueError(f"the voice {voice.name!r}: codes must be integers [{config.codebooks}, n], "
+                             f"got {list(voice.codes.shape)}")
+        return check_codes(voice.codes.T, config, f"the voice {voice.name!r}")
+    e, c, d = voice.embeddings, voice.cache, config.temporal.dim
+    if (e.ndim != 4 or not len(e) or e.shape[1:] != (1, 1, d)
+            or c.shape != (1, config.rows, config.max_delay + 3)):
+        raise ValueError(f"the voice {voice.name!r} was recorded with another model: embeddings "
+                         f"{list(e.shape)}, this one needs [n, 1, 1, {d}]")
+    if not e.isfinite().all() or c.min() < UNGIVEN or (c > torch.tensor(config.initial)[:, None]).any():
+        raise ValueError(f"the voice {voice.name!r} holds values that are not finite, "
+                         "or ids that this model does not have: get the file again")
+
+
+def check_kept(frames: int, config: LMConfig) -> None:
+    """Raise ValueError if a prompt that is to be kept for good leaves too little room for the talk."""
+    if frames > config.temporal.context // 2:
+        raise ValueError(f"keep_persona: this persona takes {frames} of the {config.temporal.context} frames "
+                         "that the model remembers, at most half: shorten the role or the voice")

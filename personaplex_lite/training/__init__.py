@@ -1,0 +1,1 @@
+"""Where weights come from: a little world, its voices, clips and dialogues, and the training loops."""

@@ -1,1 +1,0 @@
-"""Everything `lite` is trained with: synthetic speech, a closed little world, and the training loops."""
