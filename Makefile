@@ -8,7 +8,7 @@ ARGS    ?=
 NBVAL   := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(PYTEST) -p personaplex_lite.course.compare -n 2 --dist loadfile notebooks
 
 .DEFAULT_GOAL := help
-.PHONY: help talk lab notebooks slides test test-notebooks test-notebooks-gpu test-browser quick lint fullsize \
+.PHONY: help talk lab notebooks slides test test-notebooks test-notebooks-gpu test-browser smoke quick lint fullsize \
         train-codec train-lm eval-deps bench lock clean
 
 help: ## show this list
@@ -61,11 +61,16 @@ test-browser: ## the live widget in JupyterLab and Chromium (a part of `make tes
 	$(BOOT) notebooks,dev
 	$(PYTEST) tests/browser -rs $(ARGS)
 
+smoke: ## under a minute: goldens, equalities, the house, the sizes
+	$(BOOT) notebooks,dev
+	$(PYTEST) tests/test_golden.py tests/test_equalities.py tests/test_house.py tests/test_lines.py \
+		tests/test_project.py -m "not slow" $(ARGS)
+
 quick: ## the everyday loop, about three minutes
 	$(BOOT) notebooks,dev
 	$(PYTEST) tests -m "not slow and not browser" $(ARGS)
 
-lint: ## ruff, then the line table
+lint: ## ruff, then the table of sizes
 	$(BOOT) dev
 	@$(BIN)/ruff check --no-cache .
 	@$(BIN)/python tools/lines.py

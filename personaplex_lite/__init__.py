@@ -5,7 +5,7 @@
     reply = agent.chat(pp.Persona(voice="NATF2", role="you are anna …")).run("question.wav")
     reply.play(), reply.text
 """
-from . import audio, viz
+from . import audio, places, viz
 from .agent import Agent, load
 from .model import config
 from .model.config import LMConfig, MimiConfig, SamplingConfig, TransformerConfig
@@ -21,7 +21,7 @@ from .weights.plan import plan
 __all__ = ["Agent", "CheckpointError", "Frame", "HubError", "LMConfig", "MimiConfig", "Moment", "Persona",
            "Reply", "SamplingConfig", "Session", "Trace", "TransformerConfig", "Voice", "audio", "checkpoint",
            "config", "convert", "load", "plan", "viz"]
-__version__ = "0.2.0"
+__version__ = places.VERSION
 
 
 def __getattr__(name: str):

@@ -1,7 +1,8 @@
-"""The command line: `personaplex-lite run | talk | plan | convert | train | eval`. Thin: a few public calls.
+"""The command line: `personaplex-lite run | talk | course | plan | convert | train | eval | bench`.
 
-What goes wrong with a file, a voice or a number is one sentence on stderr and exit code 2, no stack trace.
-Imports stand inside the commands: nothing is loaded that a command does not need.
+Thin: each command is a few public calls. What goes wrong with a file, a voice or a number is one sentence on
+stderr and exit code 2, no stack trace. Imports stand inside the commands: nothing is loaded that a command
+does not need.
 """
 from __future__ import annotations
 
@@ -62,6 +63,12 @@ def pick(name: str | None) -> dict:
     return entries[name or next(iter(entries))]
 
 
+def course(args) -> None:
+    """Lay the notebooks and their data into a folder."""
+    from .course.lay import lay
+    print(f"jupyter lab {lay(args.folder, args.solutions)}")
+
+
 def train(args) -> None:
     from .training.commands import main
     main(args.rest)
@@ -111,6 +118,9 @@ def parser() -> argparse.ArgumentParser:
     fit.add_argument("--weights", help="f32, bf16, fp16, int8 or int4 (whatever fits)")
     small.add_argument("folder", type=Path, help="where to write it")
     small.add_argument("--weights", choices=["int8", "int4"], default="int4", help="(int4)")
+    study = command(commands, "course", course, "lay the notebooks and their data into a folder")
+    study.add_argument("folder", type=Path, help="where to; nothing in it is overwritten")
+    study.add_argument("--solutions", action="store_true", help="the solved notebooks, too")
     command(commands, "train", train, "make data/lite from nothing: data, codec, encode, lm", add_help=False)
     command(commands, "eval", evaluate, "measure a checkpoint on held-out questions", add_help=False)
     command(commands, "bench", bench, "bench duplex: a checkpoint on Full-Duplex-Bench", add_help=False)

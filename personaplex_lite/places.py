@@ -1,8 +1,9 @@
-"""Where the things lie that ship beside the code: in the package once installed, beside it in a clone."""
+"""The version, and where what ships with the code lies: inside the package, or beside it in a clone."""
 from __future__ import annotations
 
 from pathlib import Path
 
+VERSION = "0.2.0"
 PACKAGE = Path(__file__).resolve().parent
 CLONE = PACKAGE.parent                  # the repository, if this is one
 
@@ -16,4 +17,5 @@ def _shipped(name: str) -> Path:
 DATA = _shipped("data")
 LITE = DATA / "lite"                    # the checkpoint that `pp.load()` loads
 QUESTIONS = DATA / "questions"          # recorded questions, with questions.json about them
+DOCS = _shipped("docs")
 NOTEBOOKS = _shipped("notebooks")

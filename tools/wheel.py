@@ -1,10 +1,10 @@
-"""A build hook: a wheel carries `data/` and `notebooks/` inside the package (see personaplex_lite/places.py).
+"""A build hook: a wheel carries `data/`, `docs/` and `notebooks/` inside the package (see places.py).
 
 An editable install does not: there they are found beside the package, in the clone.
 """
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SHIPPED = ("data", "notebooks")
+SHIPPED = ("data", "docs", "notebooks")
 
 
 class Ship(BuildHookInterface):

@@ -17,21 +17,19 @@ import hashlib
 import re
 from pathlib import Path
 
+from ..places import VERSION
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = Path(__file__).resolve().parent / "source"
 BOOKS = ROOT / "notebooks"
 LINES, COLUMNS, BYTES = 12, 115, 3_000_000
-SETUP = '''\
-import importlib.util, os, subprocess, sys
-from pathlib import Path
-if importlib.util.find_spec("personaplex_lite") is None:      # not installed: on Colab or a hub, usually
-    near = [Path.cwd(), *Path.cwd().parents, *Path.home().glob("*"), *Path("/content").glob("**")]
-    root = next((p for p in near if (p / "personaplex_lite" / "talk" / "session.py").is_file()), None)
-    assert root, "copy the project's folder beside this notebook first: TEACHING.md says how"
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-build-isolation", "-e", f"{root}[notebooks]"]
-    subprocess.run(pip, check=True)                           # installs only what is missing
-    sys.path.insert(0, str(root))
-    os.chdir(root / "notebooks")'''
+SETUP = f'''\
+import importlib.util, subprocess, sys
+WHEEL = "personaplex_lite-{VERSION}-py3-none-any.whl"      # its path or address
+if importlib.util.find_spec("personaplex_lite") is None:      # on Colab or a hub, usually
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", f"{{WHEEL}}[notebooks]"], check=True)
+from personaplex_lite.course import lay
+lay.enter()                                                   # be where ../data is'''
 
 
 def cells(source: str) -> list[tuple[set[str], str]]:
@@ -82,7 +80,6 @@ def book(path: Path, solved: bool):
     for i, (flags, text) in enumerate(cells(path.read_text(encoding="utf-8"))):
         if solved:
             text = re.sub(r"""(?<=["'(])\.\./(?=\w)""", "../../", text)
-            text = text.replace('root / "notebooks"', 'root / "notebooks" / "solutions"')
         if "markdown" in flags:
             cell = nbformat.v4.new_markdown_cell(text)
             skipping = text.startswith("**Exercise") or (skipping and not text.startswith("#"))

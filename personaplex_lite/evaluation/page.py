@@ -11,10 +11,8 @@ from pathlib import Path
 
 import torch
 
-from ..places import DATA, LITE
+from ..places import LITE
 from .judges import installed
-
-DOCS = DATA.parent / "docs"        # a clone's: an installed package has no pages to fill
 
 
 def table(*rows) -> str:

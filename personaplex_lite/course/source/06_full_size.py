@@ -96,7 +96,7 @@ pp.check.depth_count(depth_parameters)
 # %%
 import json
 
-path = "../data/lite/lm.safetensors"
+path = pp.places.LITE / "lm.safetensors"
 with open(path, "rb") as file:
     length = int.from_bytes(file.read(8), "little")
     header = json.loads(file.read(length))
@@ -118,7 +118,7 @@ for name, about in header.items():
     ax.broken_barh([(begin / 1e6, (end - begin) / 1e6)], (0, 1), fc=colour, ec="white", lw=0.4)
 ax.set(yticks=[], xlim=(0, used / 1e6))
 ax.set_xlabel("MB · blue: temporal, orange: depth, grey: the rest", color=viz.INK, fontsize=8)
-print("8 + header + tensors is the whole file:", 8 + length + used == Path(path).stat().st_size)
+print("8 + header + tensors is the whole file:", 8 + length + used == path.stat().st_size)
 
 # %% [markdown]
 # **Exercise 2** ●●○, 10 minutes. Read one tensor. Offsets count from the end of the header.
@@ -292,7 +292,7 @@ import tempfile
 from IPython.display import display
 
 whole = source.get("source", "../data/lite")
-folder = pp.convert(whole, Path(tempfile.mkdtemp()) / "small", "int4")
+folder = pp.convert(whole, tempfile.mkdtemp() + "/small", "int4")
 small = pp.load(folder, device=source["device"])
 before = 2 * sum(p.numel() for p in agent.lm.parameters())
 after = (folder / "lm.safetensors").stat().st_size

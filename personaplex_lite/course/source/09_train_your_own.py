@@ -25,7 +25,7 @@ import personaplex_lite as pp
 from personaplex_lite import viz
 
 torch.set_num_threads(1)          # batches as small as ours gain nothing from a second one
-sounds = [pp.audio.read(file) for file in sorted(Path("../data/duplex_mini").rglob("input.wav"))]
+sounds = [pp.audio.read(file) for file in sorted((pp.places.DATA / "duplex_mini").rglob("input.wav"))]
 speech = torch.cat([frame for sound in sounds for frame, voiced in zip(
     pp.audio.frames(sound), viz.speaking(sound.numpy(), pp.audio.RATE)) if voiced])
 print(len(sounds), "recordings,", len(speech) // pp.audio.FRAME, "frames of speech in them")
@@ -196,7 +196,7 @@ pp.audio.player(torch.cat([*(sound for sound, _ in stages.values()), test]))
 import json
 
 agent = pp.load()                                        # or the 7B: then the pupil learns from that
-asked = json.loads(Path("../data/questions/questions.json").read_text())
+asked = json.loads((pp.places.QUESTIONS / "questions.json").read_text())
 ask = [pp.audio.read("../data/questions/" + a["file"]) for a in asked]
 longest = (max(map(len, ask)) // pp.audio.FRAME + 38) * pp.audio.FRAME      # three seconds to answer
 question = torch.stack([torch.nn.functional.pad(sound, (0, longest - len(sound))) for sound in ask])
@@ -375,7 +375,7 @@ pp.check.early_stopping(keep)
 # %%
 import re
 
-log = Path("../docs/training-log.md").read_text(encoding="utf-8")
+log = (pp.places.DOCS / "training-log.md").read_text(encoding="utf-8")
 tables = [[[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()]
           for block in re.findall(r"(?:^\|.*\n)+", log, re.M)]
 
@@ -463,7 +463,7 @@ print(f"for the weights {list(door.weight.shape)} it has {size(adapter):,} numbe
 # The voice to learn: somebody tells a story of twenty seconds.
 
 # %%
-folder = Path("../data/duplex_mini/v1_0/icc_backchannel/2")
+folder = pp.places.DATA / "duplex_mini/v1_0/icc_backchannel/2"
 tale = pp.audio.read(folder / "input.wav")
 told = json.loads((folder / "transcription.json").read_text())[0]["item"]
 words = [(item["text"], *item["timestamp"]) for item in told]
