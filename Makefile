@@ -107,4 +107,4 @@ lock: ## write requirements.lock from what .venv has now
 
 clean: ## remove .venv and everything made (runs/ and data/ stay)
 	rm -rf .venv out build dist *.egg-info .ruff_cache .pytest_cache
-	find personaplex_lite tools tests notebooks course -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+	find personaplex_lite benchmarks tools tests notebooks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

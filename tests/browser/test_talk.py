@@ -298,7 +298,7 @@ def test_a_sleeping_laptop(chrome, port, folder):
     """The browser's processes stand still for longer than a talk may be silent."""
     page = lab.Page(chrome, port, "third.ipynb")
     kernel = lab.Kernel(folder, page.kernel_id)
-    kernel("from personaplex_lite import live; live.IDLE = 4.0")
+    kernel("from personaplex_lite.live import engine; engine.IDLE = 4.0")
     kernel.close()
     page.start()
     page.wait("talk.meter.trip.length > 5")
