@@ -6,6 +6,8 @@ and what cannot be that is refused here, in one sentence, before any model sees 
 from __future__ import annotations
 
 import io
+import numbers
+import os
 import warnings
 from pathlib import Path
 
@@ -19,6 +21,11 @@ RATE = SAMPLE_RATE
 FRAME = FRAME_SAMPLES
 LONGEST = 3600           # seconds that are read from one file
 QUIET = 1e-4             # a peak below this is digital silence or a muted microphone
+LOWEST, HIGHEST = 4000, 384_000     # Hz: rates that make sense
+MOST_CHANNELS = 32
+FORMATS = (".wav", ".flac", ".ogg", ".mp3")
+BLOCK = 2**18            # samples that are read or written at a time
+CANCELLED = 1e-3         # of the loudest channel's power: below it, channels are of opposite phase
 
 
 class AudioError(ValueError):
@@ -28,16 +35,44 @@ class AudioError(ValueError):
 def read(source, rate: int | None = None, what: str = "sound") -> Tensor:
     """Anything that is a sound -> float32 [n], mono, 24 kHz.
 
-    source : path of a wav, flac, ogg or mp3 file; or an array or tensor [n], [n, channels] or [channels, n],
-        float in [-1, 1] or integers at full scale, with its `rate` in Hz (default 24 000).
+    source : a path, bytes or an open file of wav, flac, ogg or mp3; or an array or tensor [n], [n, channels]
+        or [channels, n], float in [-1, 1] or integers at full scale, with its `rate` in Hz (default 24 000);
+        or such an array together with its rate, as (rate, array) or {"array": …, "sampling_rate": …}.
     Raises FileNotFoundError, or AudioError for sound that is empty, corrupt, not finite or too long. Warns
     (and goes on) when it is silent or clipped.
     """
+    source, rate = _with_rate(source, rate)
     if isinstance(source, (str, Path)):
-        (samples, rate), what = _decode(Path(source)), str(source)
+        what = str(source)
+        samples, rate = _decode(Path(source), what)
+    elif isinstance(source, (bytes, bytearray)) or hasattr(source, "read"):
+        samples, rate = _decode(source, what)
     else:
-        samples = np.asarray(source.detach().cpu() if isinstance(source, Tensor) else source)
-        rate = rate or RATE
+        samples, rate = _array(source, what), rate or RATE
+    return _check(samples, rate, what)
+
+
+def _with_rate(source, rate: int | None):
+    """(array or path, rate), however the two were handed over. Raises AudioError if they contradict."""
+    own = None
+    if isinstance(source, dict) and {"array", "sampling_rate"} <= source.keys():
+        own, source = source["sampling_rate"], source["array"]
+    elif isinstance(source, tuple) and len(source) == 2 and isinstance(source[0], numbers.Number):
+        own, source = source
+    for claimed in (own, rate):
+        whole = isinstance(claimed, numbers.Real) and not isinstance(claimed, bool) and claimed == claimed
+        if claimed is not None and not (whole and LOWEST <= claimed <= HIGHEST):
+            raise AudioError(f"the sound claims {claimed!r} Hz: "
+                             f"rates from {LOWEST} to {HIGHEST} Hz make sense")
+    if own is not None and rate is not None and int(own) != int(rate):
+        raise AudioError(f"the sound says {own} Hz and rate says {rate}: give one of them")
+    known = own if own is not None else rate
+    return source, None if known is None else int(known)
+
+
+def _array(source, what: str) -> np.ndarray:
+    """An array or tensor of samples -> float32 [n], mono."""
+    samples = np.asarray(source.detach().cpu() if isinstance(source, Tensor) else source)
     if samples.size == 0:
         raise AudioError(f"{what} is empty: it needs at least one sample")
     if samples.ndim not in (1, 2):
@@ -47,30 +82,49 @@ def read(source, rate: int | None = None, what: str = "sound") -> Tensor:
         samples = samples / 2.0 ** (8 * samples.itemsize - 1) - (samples.dtype.kind == "u")
     elif samples.dtype.kind != "f":
         raise AudioError(f"{what} holds {samples.dtype}: give float samples in [-1, 1] or integers")
-    if samples.ndim == 2:
-        samples = samples.mean(axis=int(samples.shape[0] > samples.shape[1]))
-    return _check(samples.astype(np.float32), int(rate), what)
+    if samples.ndim == 2 and samples.shape[0] > samples.shape[1]:
+        samples = samples.T                                     # [channels, n]
+    if samples.ndim == 2 and len(samples) > MOST_CHANNELS:
+        raise AudioError(f"{what} has shape {list(samples.shape)}: "
+                         f"at most {MOST_CHANNELS} channels make sense")
+    return _mono(samples) if samples.ndim == 2 else samples.astype(np.float32)
 
 
-def _decode(path: Path) -> tuple[np.ndarray, int]:
+def _mono(channels: np.ndarray) -> np.ndarray:
+    """[channels, n] -> float32 [n]: their mean, or the loudest where they cancel each other out."""
+    mean = channels.mean(axis=0, dtype=np.float64).astype(np.float32)
+    power = np.square(channels, dtype=np.float64).mean(axis=1)
+    cancelled = np.square(mean, dtype=np.float64).mean() < CANCELLED * power.max()
+    return channels[power.argmax()].astype(np.float32) if cancelled else mean
+
+
+def _decode(source, what: str) -> tuple[np.ndarray, int]:
+    """A sound file -> (float32 [n], mono; its rate). Read in blocks: memory is bounded by what is kept."""
     import soundfile
-    if not path.is_file():
-        raise FileNotFoundError(f"no sound file at {path}")
+    if isinstance(source, Path) and not source.is_file():
+        raise FileNotFoundError(f"no sound file at {source}")
+    file_like = io.BytesIO(source) if isinstance(source, (bytes, bytearray)) else source
     try:
-        with soundfile.SoundFile(str(path)) as file:
+        with soundfile.SoundFile(str(source) if isinstance(source, Path) else file_like) as file:
             if file.frames > LONGEST * file.samplerate:
-                raise AudioError(f"{path} lasts {file.frames / file.samplerate / 60:.0f} minutes: "
+                raise AudioError(f"{what} lasts {file.frames / file.samplerate / 60:.0f} minutes: "
                                  f"cut it to at most {LONGEST // 60}")
-            return file.read(dtype="float32", always_2d=True), file.samplerate
+            if file.channels > MOST_CHANNELS:
+                raise AudioError(f"{what} has {file.channels} channels: at most {MOST_CHANNELS} make sense")
+            blocks = file.blocks(BLOCK, dtype="float32", always_2d=True)
+            pieces = [_mono(block.T) for block in blocks]
+            if not pieces:
+                raise AudioError(f"{what} is empty: it needs at least one sample")
+            return np.concatenate(pieces), file.samplerate
     except (soundfile.LibsndfileError, TypeError) as error:
         reason = str(error).split(": ", 1)[-1]
-        raise AudioError(f"{path} is not a sound file that can be read ({reason}): "
+        raise AudioError(f"{what} is not a sound file that can be read ({reason}): "
                          "give wav, flac, ogg or mp3") from None
 
 
 def _check(samples: np.ndarray, rate: int, what: str) -> Tensor:
-    if not 4000 <= rate <= 384_000:
-        raise AudioError(f"{what} claims {rate} Hz: rates from 4 000 to 384 000 Hz make sense")
+    if not LOWEST <= rate <= HIGHEST:
+        raise AudioError(f"{what} claims {rate} Hz: rates from {LOWEST} to {HIGHEST} Hz make sense")
     if len(samples) > LONGEST * rate:
         raise AudioError(f"{what} lasts {len(samples) / rate / 60:.0f} minutes: "
                          f"cut it to at most {LONGEST // 60}")
@@ -96,10 +150,37 @@ def resample(samples: np.ndarray, rate: int, to: int) -> np.ndarray:
 
 
 def write(path, pcm, rate: int = RATE) -> Path:
-    """Save float samples [n] (or [n, 2]) as the format that the file's ending names."""
+    """Save float samples [n] (or [n, 2]) as the format that the file's ending names: wav, flac, ogg or mp3.
+
+    Written in blocks beside the target, then renamed, so that what was there stays whole if writing fails.
+    Raises AudioError for an ending that nobody knows.
+    """
     import soundfile
-    soundfile.write(str(path), np.clip(np.asarray(pcm, np.float32), -1, 1), rate)
-    return Path(path)
+    path = Path(path)
+    check_target(path)
+    samples = np.clip(np.asarray(pcm, np.float32), -1, 1)
+    channels = 1 if samples.ndim == 1 else samples.shape[1]
+    beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        with soundfile.SoundFile(str(beside), "w", rate, channels) as file:
+            for start in range(0, len(samples), BLOCK):
+                file.write(samples[start:start + BLOCK])
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return path
+
+
+def check_target(path: Path) -> None:
+    """Raise AudioError or OSError, in one sentence, if no sound can be saved at `path`."""
+    if path.suffix.lower() not in FORMATS:
+        raise AudioError(f"cannot write {path}: its name must end in {', '.join(FORMATS)}")
+    if path.is_dir():
+        raise IsADirectoryError(f"cannot write {path}: it is a folder, give a file's name")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(f"cannot write {path}: the folder {path.parent} may not be written to")
 
 
 def loudness(pcm: np.ndarray, rate: int = RATE) -> float:

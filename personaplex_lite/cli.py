@@ -16,17 +16,17 @@ from pathlib import Path
 
 from .places import QUESTIONS
 
-SOUNDS = (".wav", ".flac", ".ogg", ".mp3")
-
 
 def run(args) -> None:
     """Answer a recorded question: sound to a file, words to the screen."""
-    from . import Persona, load
-    if args.out.suffix not in SOUNDS:
-        raise ValueError(f"cannot write {args.out}: its name must end in {', '.join(SOUNDS)}")
+    from . import Persona, audio, load
+    # all is checked before the first second of work
+    if args.out.resolve() == args.question.resolve():
+        raise ValueError(f"{args.out} is the recording itself: give -o another name")
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    audio.check_target(args.out)
     chat = load(args.checkpoint).chat(Persona(args.voice, args.role), args.seed, args.greedy)
     reply = chat.run(args.question)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     reply.save(args.out)
     print(reply.text)
 

@@ -269,7 +269,7 @@ def test_what_nbval_finds(tmp_path):
     book = new.new_notebook(cells=[new.new_code_cell(text, outputs=kept, execution_count=i)
                                    for i, (text, kept, _) in enumerate(cases, 1)])
     nbformat.write(book, tmp_path / "small.ipynb")
-    command = f"-m pytest -p course.compare --nbval -rA {tmp_path / 'small.ipynb'}".split()
+    command = f"-m pytest -p personaplex_lite.course.compare --nbval -rA {tmp_path / 'small.ipynb'}".split()
     done = subprocess.run([sys.executable, *command], cwd=build.ROOT, capture_output=True, text=True)
     found = re.findall(r"^(PASSED|FAILED) .*::Cell (\d+)", done.stdout, re.M)
     passed = {int(cell): word == "PASSED" for word, cell in found}
