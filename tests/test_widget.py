@@ -1,10 +1,12 @@
 """The live widget without a browser: its engine fed with messages, good and bad; how it shows itself."""
 
 import base64
+import gc
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -399,6 +401,17 @@ def test_without_anywidget_one_sentence_says_what_to_do():
     assert "ModuleNotFoundError: pp.Talk needs widgets: pip install" in done.stderr
     with pytest.raises(AttributeError, match="no attribute 'Tlak'"):
         pp.Tlak  # noqa: B018
+
+
+def test_a_closed_widget_takes_nothing_with_it(tiny_agent):
+    alive = []
+    for _ in range(3):
+        talk = pp.Talk(tiny_agent.chat(ROLE, progress=False))
+        alive += [weakref.ref(talk), weakref.ref(talk.engine), weakref.ref(talk.chat)]
+        talk.close()
+        del talk
+    gc.collect()
+    assert not [thing() for thing in alive if thing() is not None]
 
 
 @pytest.mark.slow

@@ -247,7 +247,7 @@ class Engine:
     def _flush(self, own: bool = False) -> None:
         """Send what waits. Where a front end loses what the worker (`own`) sends, only handlers send."""
         with self.order:
-            while self.outbox and not (own and self.inline):
+            while self.outbox and self.send and not (own and self.inline):
                 self.send(*self.outbox.popleft())
 
     @property

@@ -35,7 +35,7 @@ class Talk(anywidget.AnyWidget):
     Raises ValueError for a session without a codec or tokenizer, or with several conversations.
     """
     _esm = "".join((STATIC / name).read_text(encoding="utf-8") for name in ("talk.js", "view.js"))
-    _css = STATIC / "talk.css"
+    _css = (STATIC / "talk.css").read_text(encoding="utf-8")      # a Path would keep every widget alive
     worklet = traitlets.Unicode((STATIC / "worklet.js").read_text(encoding="utf-8")).tag(sync=True)
 
     def __init__(self, chat: Session):
@@ -88,6 +88,9 @@ class Talk(anywidget.AnyWidget):
         """Stop, and take the widget off the page."""
         if hasattr(self, "engine") and self.engine.send == self._post:
             self.stop()
+            self.engine.send = None
+            ENGINES.discard(self.engine)
+        self.on_msg(self._take, remove=True)
         super().close()
 
     def _take(self, _, content, buffers) -> None:
