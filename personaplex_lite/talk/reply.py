@@ -62,6 +62,11 @@ class Frame:
     trace: Trace | None = field(default=None, repr=False)
     ms: dict = field(default_factory=dict, repr=False)   # milliseconds by stage
 
+    def of(self, row: int) -> Frame:
+        """One conversation's frame out of a batch's; the trace stays whole."""
+        pcm = None if self.pcm is None else self.pcm[row]
+        return Frame(self.t[row], pcm, self.text[row], self.codes[row], self.trace, self.ms)
+
 
 class Reply:
     """An answer: .pcm float32 [n] at 24 kHz, .user what was heard, .text, .words with seconds, .frames."""

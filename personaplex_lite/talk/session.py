@@ -1,44 +1,33 @@
-"""One conversation, or a batch of them: weights + state + grid + dice. `_think` is the whole algorithm.
+"""A conversation, or a batch of them: weights + memory + dice; what a step does stands in step.py.
 
-What departs from the textbook: there is no prefill and no turn. Prompt, listening and speaking are the same
-step, taken every 80 ms; what is known goes into the grid first ("forced"), the model fills what is left. The
-very first two steps give no frame: one fills the start tokens, one waits for the acoustic delay.
+What departs from the textbook: a conversation is not a list of messages. It is a state that moves on by 80 ms,
+so it can be saved, restored, forked and begun anew at any frame. The very first two steps give no frame: one
+fills the start tokens, one waits for the acoustic delay.
 
-Shapes: b conversations (rows); K depth steps.
+Shapes: b conversations (rows).
 """
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import torch
 from torch import Tensor
 
 from .. import audio
 from ..model import graphs
-from ..model.config import NO_INPUT, UNGIVEN, SamplingConfig
-from ..model.grid import Grid, GridState
-from ..model.mimi import MimiState
-from ..model.sampling import Dice, sample
-from ..model.state import State, slot
-from ..model.transformer import KVState
+from ..model.config import UNGIVEN, SamplingConfig
+from ..model.grid import Grid
+from ..model.units import FRAME_SECONDS
 from . import inputs
 from . import persona as prompts
-from .reply import Clock, Frame, Reply, Trace
+from .reply import Clock, Frame, Reply
+from .step import Plan, SessionState, step_of_sound, take_step
 
 WARN = 125         # frames (10 s) between the warning and the loss of the persona's first step
-
-
-@dataclass(frozen=True, eq=False)
-class SessionState(State):
-    """Everything a conversation remembers."""
-    temporal: KVState
-    grid: GridState
-    t: Tensor = slot()                 # [b] steps so far
-    seed: Tensor = slot()              # [b] of the dice
-    ears: MimiState | None = None
-    mouth: MimiState | None = None
+PATIENCE = 25      # frames (2 s) without a word after which an answer is over
 
 
 @dataclass(frozen=True)
@@ -63,22 +52,43 @@ class Session:
     def __init__(self, agent, personas: Sequence, seeds: Sequence[int] = (0,),
                  sampling: SamplingConfig | None = None, predict_user: bool = False, trace: bool = False,
                  ring: str = "exact", keep_persona: bool = False, progress: bool = True):
-        self.agent, self.config, self.ring = agent, agent.lm.config, ring
-        self.sampling = sampling or agent.sampling
-        self.predict_user, self.trace, self.last, self.keep_persona = predict_user, trace, None, keep_persona
-        self.personas, self.seeds, self.rows = list(personas), list(seeds), len(personas)
+        self.agent = agent
+        self.config = agent.lm.config
+        self.personas = list(personas)
+        self.seeds = list(seeds)
+        self.rows = len(self.personas)
         if not self.rows or len(self.seeds) != self.rows:
             raise ValueError(f"one seed for each persona: got {len(self.seeds)} and {self.rows}")
-        built = [self._build(p) for p in personas]
-        device, mimi = agent.device, agent.mimi
-        self.grid = Grid(self.config, device)
-        self.state = SessionState(
-            agent.lm.new_state(self.rows, ring, keep_persona), self.grid.new_state(self.rows),
-            torch.zeros(self.rows, dtype=torch.int64, device=device), torch.tensor(self.seeds, device=device),
-            mimi and mimi.new_ears(self.rows, ring=ring), mimi and mimi.new_mouth(self.rows, ring=ring))
-        self.calls, self.began, self.owed = ([0] * self.rows for _ in range(3))
-        self.clock, self._round = Clock(), None
+        self.sampling = sampling or agent.sampling
+        self.predict_user = predict_user
+        self.trace = trace
+        self.ring = ring
+        self.keep_persona = keep_persona
+        self.last = None                    # the newest Trace
+        self.clock = Clock()
+        self._round = None                  # (sampling, the common step captured with it)
+        # what the host counts for each row, so that it never has to ask the device
+        self.calls = [0] * self.rows        # steps so far
+        self.began = [0] * self.rows        # the step at which the user could first be heard
+        self.owed = [0] * self.rows         # steps in which a user who was not given is still to be drawn
+        built = [self._build(persona) for persona in self.personas]
+        self.grid = Grid(self.config, agent.device)
+        self.state = self._new_state()
         self.read(built, progress)
+
+    def _new_state(self) -> SessionState:
+        rows = self.rows
+        device = self.agent.device
+        temporal = self.agent.lm.new_state(rows, self.ring, self.keep_persona)
+        t = torch.zeros(rows, dtype=torch.int64, device=device)
+        seed = torch.tensor(self.seeds, device=device)
+        grid = self.grid.new_state(rows)
+        mimi = self.agent.mimi
+        if mimi is None:
+            return SessionState(temporal, grid, t, seed)
+        ears = mimi.new_ears(rows, ring=self.ring)
+        mouth = mimi.new_mouth(rows, ring=self.ring)
+        return SessionState(temporal, grid, t, seed, ears, mouth)
 
     def step(self, user=None, agent=None, text=None, active: Tensor | None = None) -> Frame | None:
         """80 ms. What is passed is forced; what is not, the model decides.
@@ -88,143 +98,125 @@ class Session:
         Returns the frame that became complete, or None at the very first two steps, a prompt's included.
         Raises ValueError on a wrong shape, type or id, before anything has changed.
         """
-        self.clock, mimi, device = Clock(), self.agent.mimi, self.agent.device
-        tokens, sound = inputs.forced(self.config, self.rows, mimi is not None, user, agent, text)
+        self.clock = Clock()
+        device = self.agent.device
+        tokens, sound = inputs.forced(self.config, self.rows, self.agent.mimi is not None, user, agent, text)
         active = inputs.active_rows(active, self.rows)
         if user is None and self.agent.lm.depth.steps < self.config.rows - 1:
             raise ValueError("this checkpoint has no depth steps for the user: pass step(user=…)")
-        if sound is not None and agent is text is active is None and self._steady():
-            return self._hear(sound.to(device))
-        tokens, active = tokens.to(device), None if active is None else active.to(device)
         if sound is not None:
-            tokens[:, self.config.user] = mimi.encode(sound.to(device), self.state.ears, active)[..., 0]
-            self.clock("ears")
-        return self._advance(tokens, active, heard=user is not None)
-
-    @torch.no_grad()
-    def _think(self, tokens: Tensor, active: Tensor | None, begun: Tensor | None, steps: int,
-               x: Tensor | None = None, told: bool = False) -> Tensor:
-        """The whole algorithm of a step, and nothing in it waits for the device.
-
-        tokens [b, 17]: forced, -2 where not. begun bool [b]: rows with a past. steps: how many codes to draw.
-        x [b, d]: instead of an embedding. told: every cell is given; draw only if somebody looks.
-        Returns the newest complete frame [b, 17].
-        """
-        s, lm, grid, q = self.state, self.agent.lm, self.grid, self.sampling
-        grid.put(s.grid, s.t, tokens, active)                       # 1. what is known lands in its cells
-        grid.open(s.grid, s.t, active)
-        column, target = grid.column(s.grid, s.t), grid.target(s.grid, s.t)
-        self.clock("grid")
-        x = lm.embed(column.clamp(min=NO_INPUT)) if x is None else x
-        hidden, text_logits = lm.step(x, s.t - 1, s.temporal, begun)   # 2. the past becomes one vector
-        self.clock("temporal")
-        dice, sampled = Dice(q, s.seed, s.t, keep=self.trace), torch.full_like(tokens, UNGIVEN)
-        if self.trace or not told:
-            said = sample(text_logits, q.text_temperature, q.text_top_k, s.seed, s.t, 0)
-            word = torch.where(target[:, 0] == UNGIVEN, said, target[:, 0])
-            sampled[:, 0] = said                                    # 3. first a word, then how it sounds
-            sampled[:, 1:1 + steps] = lm.depth.sample(hidden, word, target[:, 1:], dice, steps, self.ring)
-        grid.fill(s.grid, s.t, sampled, active)                     # 4. the model fills what is left
-        frame = grid.frame(s.grid, s.t)                             # 5. one frame is complete
-        self.clock("depth")
-        if self.trace:
-            self.last = Trace(column, target, sampled, hidden, text_logits, torch.stack(dice.logits, 1),
-                              self.clock.ms, self.agent.text)
-        s.t.add_(1 if active is None else active.long())            # the one line where time advances
-        return frame
-
-    def _advance(self, tokens: Tensor, active: Tensor | None = None, x: Tensor | None = None,
-                 heard: bool = True, mute: bool = False, told: bool = False) -> Frame | None:
-        """One step of any kind, and what the host counts."""
-        moving = [True] * self.rows if active is None else active.tolist()
-        every = self.predict_user or not heard or any(self.owed)
-        self.owed = [n if not go else max(0, n - 1) if heard else self.config.max_delay
-                     for n, go in zip(self.owed, moving)]    # a missing frame leaves delayed cells open, too
-        steps = self.agent.lm.depth.steps if every else self.config.codebooks
-        frame = self._think(tokens, active, self._rows_begun(active), steps, x, told)
-        ready = [go and n > self.config.max_delay for go, n in zip(moving, self.calls)]
-        speaks = self.agent.mimi is not None and not mute and any(ready)
-        pcm = self._speak(frame, self._mask(ready)).cpu() if speaks else None
-        return self._deliver(frame.cpu(), pcm, moving, any(ready))
+            sound = sound.to(device)
+            if agent is text is active is None and self._steady():
+                return self._hear(sound)
+        if active is not None:
+            active = active.to(device)
+        return self._advance(tokens.to(device), sound, active, heard=user is not None)
 
     def _steady(self) -> bool:
         """The common step: every row is past its start, nothing is owed, nobody looks inside."""
-        return (min(self.calls) > self.config.max_delay and not any(self.owed)
-                and not self.trace and not self.predict_user)
+        plain = not self.trace and not self.predict_user
+        return plain and min(self.calls) > self.config.max_delay and not any(self.owed)
 
     def _hear(self, sound: Tensor) -> Frame:
         """The common step, all on the device (as one captured graph on a GPU), with one copy back."""
-        if self._round is None or self._round[0] is not self.sampling:     # other temperatures, another graph
-            self._round = self.sampling, graphs.capture(self._listen_and_speak, sound, self.state)
-        pcm, frame = self._round[1](sound).cpu().split([sound.shape[-1], self.config.rows], 1)
+        # Other temperatures need another graph.
+        if self._round is None or self._round[0] is not self.sampling:
+            self._round = (self.sampling, graphs.capture(self._listen_and_speak, sound, self.state))
+        made = self._round[1](sound).cpu()
+        pcm, frame = made.split([sound.shape[-1], self.config.rows], 1)
         return self._deliver(frame.long(), pcm, [True] * self.rows)
 
     def _listen_and_speak(self, sound: Tensor) -> Tensor:
-        """sound [b, 1, 1920] -> float32 [b, 1920 + 17]: the agent's sound, then its frame's tokens."""
-        tokens = torch.full((self.rows, self.config.rows), UNGIVEN, device=sound.device)
-        tokens[:, self.config.user] = self.agent.mimi.encode(sound, self.state.ears)[..., 0]
-        self.clock("ears")
-        frame = self._think(tokens, None, None, self.config.codebooks)
-        return torch.cat([self._speak(frame), frame.float()], 1)
+        plan = Plan(self.sampling, self.config.codebooks, self.ring)
+        return step_of_sound(self.agent, self.grid, self.state, sound, plan, self.clock)
 
-    def _speak(self, frame: Tensor, active: Tensor | None = None) -> Tensor:
-        """A complete frame [b, 17] -> its sound [b, 1920]."""
-        codes = frame[:, self.config.agent].clamp(0, self.config.audio_vocab - 1)
-        pcm = self.agent.mimi.decode(codes[..., None], self.state.mouth, active)[:, 0]
-        self.clock("mouth")
-        return pcm
+    def _advance(self, tokens: Tensor, sound: Tensor | None = None, active: Tensor | None = None,
+                 heard: bool = True, mute: bool = False, told: bool = False,
+                 recorded: dict[int, Tensor] | None = None) -> Frame | None:
+        """One step of any kind, and what the host counts. heard: the user was given. mute: no sound is made.
+        told: every cell is given; draw only if somebody looks. recorded: see `Plan`.
+        """
+        moving = [True] * self.rows if active is None else active.tolist()
+        complete = [go and calls > self.config.max_delay for go, calls in zip(moving, self.calls)]
+        # Who the user is must be drawn, if it is not given or was not: its delayed codes are open for longer.
+        imagined = self.predict_user or not heard or any(self.owed)
+        plan = Plan(self.sampling, self.agent.lm.depth.steps if imagined else self.config.codebooks,
+                    self.ring, self.trace, active,
+                    young=not all(self.calls),
+                    recorded=recorded or {},
+                    draws=self.trace or not told,
+                    speaks=self.agent.mimi is not None and not mute and any(complete),
+                    complete=self._mask(complete))
+        made = take_step(self.agent, self.grid, self.state, tokens, sound, plan, self.clock)
+        self.last = made.trace
+        # A frame without a user leaves cells open in the steps that follow; each step that hears one pays.
+        debts = [max(0, owed - 1) if heard else self.config.max_delay for owed in self.owed]
+        self.owed = [debt if go else owed for go, debt, owed in zip(moving, debts, self.owed)]
+        pcm = None if made.pcm is None else made.pcm.cpu()
+        return self._deliver(made.frame.cpu(), pcm, moving, any(complete))
 
     def _deliver(self, frame: Tensor, pcm: Tensor | None, moving: list[bool],
                  complete: bool = True) -> Frame | None:
-        """Count the calls; complete tokens [b, 17] -> Frame."""
-        t = [n - b for n, b in zip(self.calls, self.began)]
-        self.calls = [n + go for n, go in zip(self.calls, moving)]
-        if not self.keep_persona and any(go and b and n == self.config.temporal.context - WARN
-                                         for go, b, n in zip(moving, self.began, self.calls)):
-            warnings.warn(f"in {WARN * 0.08:.0f} s this talk outgrows what the model remembers and it begins "
+        """Count the calls; complete tokens int64 [b, 17] and sound [b, 1920] -> Frame."""
+        times = [calls - began for calls, began in zip(self.calls, self.began)]
+        self.calls = [calls + go for calls, go in zip(self.calls, moving)]
+        if self._about_to_forget(moving):
+            seconds = WARN * FRAME_SECONDS
+            warnings.warn(f"in {seconds:.0f} s this talk outgrows what the model remembers and it begins "
                           "to forget its persona: start anew, or chat(…, keep_persona=True)", stacklevel=4)
         if not complete:
             return None
-        text = [self.agent.text.piece(token) if self.agent.text else "" for token in frame[:, 0].tolist()]
-        if self.rows == 1:
-            t, text, frame, pcm = t[0], text[0], frame[0], pcm if pcm is None else pcm[0]
-        return Frame(t, pcm, text, frame, self.last, self.clock.ms)
+        words = self.agent.text
+        text = [words.piece(token) if words else "" for token in frame[:, 0].tolist()]
+        whole = Frame(times, pcm, text, frame, self.last, self.clock.ms)
+        return whole.of(0) if self.rows == 1 else whole
+
+    def _about_to_forget(self, moving: list[bool]) -> bool:
+        """A row that moved has just come to WARN frames before the ring is full."""
+        if self.keep_persona:
+            return False
+        last_call = self.config.temporal.context - WARN
+        return any(go and began and calls == last_call
+                   for go, began, calls in zip(moving, self.began, self.calls))
 
     def read(self, built: Sequence[prompts.Prompt], progress: bool = True) -> None:
         """Read each row's prompt, forced frame by frame, then start its ears anew; shorter ones wait."""
         from tqdm import tqdm
-        longest, pinned = max(len(p) for p in built), [n == 0 for n in self.calls]
+        longest = max(len(prompt) for prompt in built)
+        pinned = [calls == 0 for calls in self.calls]
         if self.keep_persona:
             inputs.check_kept(longest, self.config)
-        for i in tqdm(range(longest), desc="reading the persona", disable=not progress or longest < 20,
-                      leave=False, unit="frame"):
-            rows = [i < len(p) for p in built]
-            tokens = torch.full((self.rows, self.config.rows), UNGIVEN)
-            for row, p in enumerate(built):
-                if rows[row]:
-                    tokens[row] = p.tokens[i]
-            self._advance(tokens.to(self.agent.device), self._mask(rows), self._recorded(built, i), mute=True,
-                          told=i >= self.config.max_delay)
-            for row, p in enumerate(built):
-                if p.cache is not None and i == len(p.embeddings):
-                    self.grid.load(self.state.grid, row, p.cache)
-        self.began = [now if len(p) else then for p, now, then in zip(built, self.calls, self.began)]
+        quick = longest < 20
+        for i in tqdm(range(longest), desc="reading the persona", disable=not progress or quick, leave=False,
+                      unit="frame"):
+            self._read_frame(built, i)
+        # From now on the user can be heard; a row that had nothing to read has begun earlier.
+        self.began = [calls if len(prompt) else began
+                      for prompt, calls, began in zip(built, self.calls, self.began)]
         if self.keep_persona:
             kept, first = self.state.temporal.kept, torch.tensor(pinned, device=self.agent.device)
             self.state.temporal.kept.copy_(torch.where(first, self.state.t, kept))
         if self.state.ears is not None:
-            self.state.ears.reset(torch.tensor([len(p) > 0 for p in built]))
+            self.state.ears.reset(torch.tensor([len(prompt) > 0 for prompt in built]))
 
-    def _recorded(self, built, i: int) -> Tensor | None:
-        """The stored embeddings that stand in for step i, in rows whose voice was recorded."""
-        have = [p.embeddings is not None and 0 < i <= len(p.embeddings) for p in built]
-        if not any(have):
-            return None
-        x = self.agent.lm.embed(self.grid.column(self.state.grid, self.state.t).clamp(min=NO_INPUT))
-        for row, p in enumerate(built):
-            if have[row]:
-                x[row] = p.embeddings[i - 1].to(x)
-        return x
+    def _read_frame(self, built: Sequence[prompts.Prompt], i: int) -> None:
+        """Frame i of every prompt that has one."""
+        reads = [i < len(prompt) for prompt in built]
+        tokens = torch.full((self.rows, self.config.rows), UNGIVEN)
+        recorded = {}
+        for row, prompt in enumerate(built):
+            if reads[row]:
+                tokens[row] = prompt.tokens[i]
+            # A recorded voice brings what the model made of its frames; the first step has nothing to read.
+            if prompt.embeddings is not None and 0 < i <= len(prompt.embeddings):
+                recorded[row] = prompt.embeddings[i - 1]
+        # Once the start tokens are behind, a prompt leaves no cell open.
+        told = i >= self.config.max_delay
+        self._advance(tokens.to(self.agent.device), active=self._mask(reads), mute=True, told=told,
+                      recorded=recorded)
+        for row, prompt in enumerate(built):
+            if prompt.cache is not None and i == len(prompt.embeddings):
+                self.grid.load(self.state.grid, row, prompt.cache)
 
     def stream(self, source, rate: int | None = None, wait: float = 8.0) -> Iterator[Frame]:
         """Let the model hear a sound, 80 ms at a time, and give each frame of its answer as it is made.
@@ -232,31 +224,64 @@ class Session:
         source : what `audio.read` takes. After it ends the user is silent until the agent has said nothing
         for two seconds, at most `wait` seconds. Raises AudioError before the conversation has moved.
         """
-        return self._listen(self._read_sound(source, rate), wait)
+        if self.rows != 1:
+            raise ValueError("stream needs a single conversation; use step or run([…]) for a batch")
+        sounds = self._read_sounds([source], rate)
+        return (frames[0] for frames in self._listen(sounds, wait) if frames[0] is not None)
 
-    def run(self, source, rate: int | None = None, wait: float = 8.0, progress: bool = True) -> Reply:
-        """`stream` to the end -> Reply."""
+    def run(self, source, rate: int | None = None, wait: float = 8.0,
+            progress: bool = True) -> Reply | list[Reply]:
+        """`stream` to the end -> Reply; of a list of sounds, one for each row, -> a list of Replies.
+
+        In a batch each answer ends as it would alone; its conversation hears silence until the last has
+        ended. Raises ValueError if there is not one sound for each row, AudioError as `stream` does.
+        """
         from tqdm import tqdm
-        sound = self._read_sound(source, rate)
-        bar = tqdm(self._listen(sound, wait), desc="talking", unit="frame", disable=not progress, leave=False)
-        return Reply(list(bar), sound, self.agent.text, self.config)
+        many = isinstance(source, (list, tuple))
+        sounds = self._read_sounds(source if many else [source], rate)
+        said = [[] for _ in sounds]
+        for frames in tqdm(self._listen(sounds, wait), desc="talking", unit="frame", disable=not progress,
+                           leave=False):
+            for kept, frame in zip(said, frames):
+                if frame is not None:
+                    kept.append(frame)
+        replies = [Reply(frames, sound, self.agent.text, self.config) for frames, sound in zip(said, sounds)]
+        return replies if many else replies[0]
 
-    def _read_sound(self, source, rate: int | None) -> Tensor:
-        if self.agent.mimi is None or self.rows != 1:
-            raise ValueError("stream and run need a codec and a single conversation; use step for a batch")
-        return audio.read(source, rate, "the user's sound")
+    def _read_sounds(self, sources: Sequence, rate: int | None) -> list[Tensor]:
+        """One sound for each row, float32 [n] at 24 kHz, of any lengths."""
+        if self.agent.mimi is None:
+            raise ValueError("stream and run need a codec; use step with codes")
+        if len(sources) != self.rows:
+            raise ValueError(f"{len(sources)} sound(s) for {self.rows} conversation(s): "
+                             "give run a list of one for each, or use step")
+        return [audio.read(source, rate, "the user's sound") for source in sources]
 
-    def _listen(self, sound: Tensor, wait: float) -> Iterator[Frame]:
-        for piece in audio.frames(sound):
-            if frame := self.step(piece):
-                yield frame
-        quiet, silence = 0, torch.zeros(audio.FRAME)
-        for _ in range(int(wait / 0.08)):
-            if quiet >= 25:
+    def _listen(self, sounds: list[Tensor], wait: float) -> Iterator[list[Frame | None]]:
+        """Each row's frame, step by step; None where a row has none yet, or its answer is over."""
+        pieces = [audio.frames(sound) for sound in sounds]
+        silence = torch.zeros(audio.FRAME)
+        longest_wait = int(wait / FRAME_SECONDS)
+        quiet = [0] * self.rows             # frames without a word since the user has ended
+        for i in count():
+            open_rows = [i < len(heard) or (i < len(heard) + longest_wait and silent < PATIENCE)
+                         for heard, silent in zip(pieces, quiet)]
+            if not any(open_rows):
                 return
-            if frame := self.step(silence):
-                quiet = quiet + 1 if int(frame.codes[0]) == self.config.pad else 0
-                yield frame
+            # A row's first two steps give no frame, though others may have one.
+            there = [is_open and calls > self.config.max_delay
+                     for is_open, calls in zip(open_rows, self.calls)]
+            user = [heard[i] if i < len(heard) else silence for heard in pieces]
+            made = self.step(torch.stack(user))
+            frames = [self._of_row(made, row) if there[row] else None for row in range(self.rows)]
+            for row, frame in enumerate(frames):
+                if frame is not None and i >= len(pieces[row]):
+                    spoke = int(frame.codes[0]) != self.config.pad
+                    quiet[row] = 0 if spoke else quiet[row] + 1
+            yield frames
+
+    def _of_row(self, frame: Frame, row: int) -> Frame:
+        return frame if self.rows == 1 else frame.of(row)
 
     def save(self) -> Moment:
         """This moment, to come back to."""
@@ -265,7 +290,9 @@ class Session:
     def restore(self, moment: Moment) -> None:
         """Go back (or forth) to a saved moment. What follows is bit for bit what followed then."""
         self.state.restore(moment.state)
-        self.calls, self.began, self.owed = list(moment.calls), list(moment.began), list(moment.owed)
+        self.calls = list(moment.calls)
+        self.began = list(moment.began)
+        self.owed = list(moment.owed)
 
     def fork(self, seed: int | None = None, persona: prompts.Persona | None = None, progress=True) -> Session:
         """A second conversation with the same past and weights; another seed, or a persona told now."""
@@ -290,13 +317,6 @@ class Session:
 
     def _build(self, persona: prompts.Persona) -> prompts.Prompt:
         return prompts.build(self.agent.voice(persona.voice), persona.role, self.config, self.agent.text)
-
-    def _rows_begun(self, active: Tensor | None) -> Tensor | None:
-        """Rows in which the transformer may move: the very first step of a row has no column to read yet."""
-        if active is None and all(self.calls):
-            return None
-        begun = self.state.t > 0
-        return begun if active is None else begun & active
 
     def _mask(self, rows: list[bool]) -> Tensor | None:
         return None if all(rows) else torch.tensor(rows, device=self.agent.device)
