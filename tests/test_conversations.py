@@ -3,6 +3,7 @@
 import gc
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -231,6 +232,36 @@ def test_run_and_stream_agree(tiny_agent, sounds):
     frames = list(chat(tiny_agent).stream(wav, wait=0.4))
     assert len(frames) == 11 and equal(reply.frames, frames)
     assert reply.pcm.shape == reply.user.shape == (11 * 1920,) and reply.codes.shape == (17, 11)
+
+
+def test_a_batch_run_equals_the_single_runs(tiny_agent, sounds):
+    """Recordings of different lengths, none of whole frames; one row has no prompt."""
+    wavs = [sounds[:n, row].flatten()[:-300] for row, n in enumerate((20, 3, 9))]
+    for wait in (0, 0.4):
+        replies = tiny_agent.chat(PERSONAS, [5, 6, 7]).run(wavs, wait=wait, progress=False)
+        for row, (wav, reply) in enumerate(zip(wavs, replies)):
+            alone = chat(tiny_agent, PERSONAS[row], 5 + row).run(wav, wait=wait, progress=False)
+            assert np.array_equal(alone.codes, reply.codes)
+            assert [f.t for f in alone.frames] == [f.t for f in reply.frames]
+            assert alone.words == reply.words and torch.equal(alone.user, reply.user)
+            torch.testing.assert_close(alone.pcm, reply.pcm, atol=2e-5, rtol=1e-4)
+
+
+def test_an_answer_of_a_batch_ends_when_it_has_been_quiet(tiny_agent, sounds, monkeypatch):
+    monkeypatch.setattr("personaplex_lite.talk.session.PATIENCE", 2)
+    lm = LM(tiny_agent.lm.config).eval().requires_grad_(False)
+    lm.load_state_dict(tiny_agent.lm.state_dict())
+    lm.text_head.weight.zero_()                             # any of the likeliest tokens, PAD among them
+    agent = replace(tiny_agent, lm=lm, sampling=pp.SamplingConfig(text_top_k=4))
+    wavs = [sounds[:n, row].flatten() for row, n in enumerate((4, 2, 9))]
+    replies = agent.chat(PERSONAS, [5, 6, 7]).run(wavs, progress=False)
+    lengths = [len(reply.frames) for reply in replies]
+    alone = [chat(agent, PERSONAS[row], 5 + row).run(wavs[row], progress=False) for row in range(3)]
+    assert lengths == [len(reply.frames) for reply in alone] and len(set(lengths)) == 3, lengths
+    assert all(np.array_equal(one.codes, two.codes) for one, two in zip(alone, replies))
+    assert len(chat(agent).run([wavs[0]], wait=0, progress=False)) == 1
+    with pytest.raises(ValueError, match="2 sound"):
+        agent.chat(PERSONAS, [5, 6, 7]).run(wavs[:2])
 
 
 def test_eight_depth_steps_need_a_user(tiny_agent, sounds):

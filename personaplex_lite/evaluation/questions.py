@@ -4,10 +4,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from ..agent import Agent
-from ..audio import FRAME, RATE
+from ..audio import RATE
 from ..talk.persona import Persona
 from .judges import right
 
@@ -19,8 +18,8 @@ AUDIBLE = 0.01              # RMS of 20 ms: 16 dB below speech
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """One call: `sound` float32 [n] is the user's whole side, who stops speaking at second `end`; marks: when
-    each of its parts begins and ends.
+    """One call: `sound` float32 [n], whole frames, is the user's side, who stops speaking at second `end`;
+    marks: when each of its parts begins and ends.
     """
     kind: str
     asked: str
@@ -67,16 +66,10 @@ def talk(agent: Agent, questions: list[Question], label: str, role=True, voice=T
     for rows in (questions[i:i + ROWS] for i in range(0, len(questions), ROWS)):
         chat = agent.chat([Persona(_voice(q, voice), q.role if role else "") for q in rows],
                           [q.seed for q in rows], progress=False)
-        user = torch.zeros(len(rows), max(len(q.sound) for q in rows))
-        for line, q in zip(user, rows):
-            line[:len(q.sound)] = torch.from_numpy(q.sound)
-        frames = [chat.step(piece) for piece in user.split(FRAME, 1)]
-        tokens = torch.stack([f.codes.view(len(rows), -1)[:, 0] for f in frames], 1).tolist()
-        pcm = torch.cat([f.pcm.view(len(rows), -1) for f in frames], 1).cpu().numpy()
-        for q, line, sound in zip(rows, tokens, pcm):
-            words = agent.text.words(line[:len(q.sound) // FRAME])
-            answers.append(Answer(q, " ".join(w.text for w in words), words[0].start if words else None,
-                                  sound[:len(q.sound)], tuple(words)))
+        replies = chat.run([q.sound for q in rows], wait=0, progress=False)
+        for q, reply in zip(rows, replies):
+            start = reply.words[0].start if reply.words else None
+            answers.append(Answer(q, reply.text, start, reply.pcm.numpy(), tuple(reply.words)))
         bar.update(len(rows))
     bar.close()
     return answers

@@ -1,8 +1,8 @@
 """A conversation, or a batch of them: weights + memory + dice; what a step does stands in step.py.
 
-What departs from the textbook: a conversation is not a list of messages. It is a state that moves on by 80 ms,
-so it can be saved, restored, forked and begun anew at any frame. The very first two steps give no frame: one
-fills the start tokens, one waits for the acoustic delay.
+What departs from the textbook: a conversation is not a list of messages. It is a state that moves on by
+80 ms, so it can be saved, restored, forked and begun anew at any frame. The very first two steps give no
+frame: one fills the start tokens, one waits for the acoustic delay.
 
 Shapes: b conversations (rows).
 """
@@ -140,8 +140,8 @@ class Session:
         complete = [go and calls > self.config.max_delay for go, calls in zip(moving, self.calls)]
         # Who the user is must be drawn, if it is not given or was not: its delayed codes are open for longer.
         imagined = self.predict_user or not heard or any(self.owed)
-        plan = Plan(self.sampling, self.agent.lm.depth.steps if imagined else self.config.codebooks,
-                    self.ring, self.trace, active,
+        depth_steps = self.agent.lm.depth.steps if imagined else self.config.codebooks
+        plan = Plan(self.sampling, depth_steps, self.ring, self.trace, active,
                     young=not all(self.calls),
                     recorded=recorded or {},
                     draws=self.trace or not told,
@@ -238,8 +238,9 @@ class Session:
         """
         from tqdm import tqdm
         many = isinstance(source, (list, tuple))
-        sounds = self._read_sounds(source if many else [source], rate)
-        said = [[] for _ in sounds]
+        sources = source if many else [source]
+        sounds = self._read_sounds(sources, rate)
+        said: list[list[Frame]] = [[] for _ in sounds]
         for frames in tqdm(self._listen(sounds, wait), desc="talking", unit="frame", disable=not progress,
                            leave=False):
             for kept, frame in zip(said, frames):
@@ -264,24 +265,24 @@ class Session:
         longest_wait = int(wait / FRAME_SECONDS)
         quiet = [0] * self.rows             # frames without a word since the user has ended
         for i in count():
-            open_rows = [i < len(heard) or (i < len(heard) + longest_wait and silent < PATIENCE)
-                         for heard, silent in zip(pieces, quiet)]
-            if not any(open_rows):
+            talking = [i < len(heard) or (i < len(heard) + longest_wait and still < PATIENCE)
+                       for heard, still in zip(pieces, quiet)]
+            if not any(talking):
                 return
-            # A row's first two steps give no frame, though others may have one.
-            there = [is_open and calls > self.config.max_delay
-                     for is_open, calls in zip(open_rows, self.calls)]
+            # A row's first two steps give no frame, though others of the batch may have one.
+            whole = [calls > self.config.max_delay for calls in self.calls]
             user = [heard[i] if i < len(heard) else silence for heard in pieces]
             made = self.step(torch.stack(user))
-            frames = [self._of_row(made, row) if there[row] else None for row in range(self.rows)]
-            for row, frame in enumerate(frames):
-                if frame is not None and i >= len(pieces[row]):
+            frames: list[Frame | None] = [None] * self.rows
+            for row in range(self.rows):
+                if not talking[row] or not whole[row]:
+                    continue
+                frame = made if self.rows == 1 else made.of(row)
+                frames[row] = frame
+                if i >= len(pieces[row]):
                     spoke = int(frame.codes[0]) != self.config.pad
                     quiet[row] = 0 if spoke else quiet[row] + 1
             yield frames
-
-    def _of_row(self, frame: Frame, row: int) -> Frame:
-        return frame if self.rows == 1 else frame.of(row)
 
     def save(self) -> Moment:
         """This moment, to come back to."""
@@ -296,27 +297,34 @@ class Session:
 
     def fork(self, seed: int | None = None, persona: prompts.Persona | None = None, progress=True) -> Session:
         """A second conversation with the same past and weights; another seed, or a persona told now."""
-        other = Session(self.agent, [prompts.Persona()] * self.rows, [0] * self.rows, self.sampling,
-                        self.predict_user, self.trace, self.ring, self.keep_persona)
+        nobody = [prompts.Persona()] * self.rows        # nothing to read: the past comes with the state
+        seeds = [0] * self.rows
+        other = Session(self.agent, nobody, seeds, self.sampling, self.predict_user, self.trace, self.ring,
+                        self.keep_persona)
         other.restore(self.save())
         if seed is not None:
             other.state.seed.fill_(seed)
         if persona is not None:
-            other.read([self._build(persona)] * self.rows, progress)
+            built = [self._build(persona)] * self.rows
+            other.read(built, progress)
         return other
 
     def reset(self, row: int, persona: prompts.Persona, seed: int = 0, progress: bool = True) -> None:
         """Begin one conversation of a batch anew; the others wait while its persona is read."""
-        row = range(self.rows)[row]
-        built = [prompts.lay_out(torch.zeros(0, self.config.codebooks), [], self.config)] * self.rows
+        row = range(self.rows)[row]         # counts from the end, too; raises IndexError
+        nothing = prompts.build(None, "", self.config, self.agent.text)
+        built = [nothing] * self.rows
         built[row] = self._build(persona)
         self.state.reset(torch.arange(self.rows) == row)
         self.state.seed[row] = seed
-        self.calls[row] = self.began[row] = self.owed[row] = 0
+        self.calls[row] = 0
+        self.began[row] = 0
+        self.owed[row] = 0
         self.read(built, progress)
 
     def _build(self, persona: prompts.Persona) -> prompts.Prompt:
         return prompts.build(self.agent.voice(persona.voice), persona.role, self.config, self.agent.text)
 
     def _mask(self, rows: list[bool]) -> Tensor | None:
+        """bool [b] on the device; None if all are true."""
         return None if all(rows) else torch.tensor(rows, device=self.agent.device)

@@ -54,23 +54,26 @@ class Made(NamedTuple):
     """What a step made, on the device."""
     frame: Tensor                      # int64 [b, 17], the newest complete frame
     pcm: Tensor | None                 # float32 [b, 1920], its sound
-    trace: Trace | None
+    trace: Trace | None = None
 
 
 @torch.no_grad()
 def take_step(agent, grid: Grid, state: SessionState, tokens: Tensor, sound: Tensor | None, plan: Plan,
               clock: Clock) -> Made:
-    """Listen, think, speak. tokens int64 [b, 17]: what is given, -2 where nothing is; sound float [b, 1, 1920]
-    or None; both on the agent's device and checked (`inputs`). Moves `state` on by one step, in place.
+    """Listen, think, speak; moves `state` on by one step, in place.
+
+    tokens int64 [b, 17]: what is given, -2 where nothing is. sound float [b, 1, 1920], the user's, or None.
+    Both are on the agent's device, and checked before (`inputs`).
     """
-    lm, t, active = agent.lm, state.t, plan.active
+    lm = agent.lm
+    t = state.t
     # Ears: the user's 80 ms become eight codes, given from here on like everything else that is known.
     if sound is not None:
-        tokens[:, lm.config.user] = agent.mimi.encode(sound, state.ears, active)[..., 0]
+        tokens[:, lm.config.user] = agent.mimi.encode(sound, state.ears, plan.active)[..., 0]
         clock("ears")
     # Grid: every given token lands in its delayed cell; start tokens go where a row has not begun.
-    grid.put(state.grid, t, tokens, active)
-    grid.open(state.grid, t, active)
+    grid.put(state.grid, t, tokens, plan.active)
+    grid.open(state.grid, t, plan.active)
     column = grid.column(state.grid, t)             # [b, 17] complete: what the model reads
     target = grid.target(state.grid, t)             # [b, 17] to be written: -2 where the model decides
     clock("grid")
@@ -82,21 +85,23 @@ def take_step(agent, grid: Grid, state: SessionState, tokens: Tensor, sound: Ten
     sampled = torch.full_like(tokens, UNGIVEN)
     if plan.draws:
         # Text: first a word …
-        said = sample(text_logits, dice.sampling.text_temperature, dice.sampling.text_top_k, state.seed, t, 0)
+        said = sample(text_logits, plan.sampling.text_temperature, plan.sampling.text_top_k, state.seed, t, 0)
         word = torch.where(target[:, 0] == UNGIVEN, said, target[:, 0])
         sampled[:, 0] = said
         # Depth: … then how it sounds, code by code.
         codes = lm.depth.sample(hidden, word, target[:, 1:], dice, plan.depth_steps, plan.ring)
         sampled[:, 1:1 + plan.depth_steps] = codes
     # Grid: what the model drew fills the open cells, and with them the newest frame is complete.
-    grid.fill(state.grid, t, sampled, active)
+    grid.fill(state.grid, t, sampled, plan.active)
     frame = grid.frame(state.grid, t)
     clock("depth")
-    state.t.add_(1 if active is None else active.long())            # the one line where time advances
+    state.t.add_(1 if plan.active is None else plan.active.long())  # the one line where time advances
     # Mouth: the frame's eight agent codes become 80 ms of sound.
     pcm = speak(agent, state, frame, plan.complete, clock) if plan.speaks else None
-    trace = Trace(column, target, sampled, hidden, text_logits, torch.stack(dice.logits, 1), clock.ms,
-                  agent.text) if plan.trace else None
+    if not plan.trace:
+        return Made(frame, pcm)
+    audio_logits = torch.stack(dice.logits, 1)      # [b, K, audio_vocab]
+    trace = Trace(column, target, sampled, hidden, text_logits, audio_logits, clock.ms, agent.text)
     return Made(frame, pcm, trace)
 
 
@@ -126,8 +131,9 @@ def speak(agent, state: SessionState, frame: Tensor, complete: Tensor | None, cl
 
 
 def step_of_sound(agent, grid: Grid, state: SessionState, sound: Tensor, plan: Plan, clock: Clock) -> Tensor:
-    """The common step from one tensor to one tensor, as a graph is captured and one copy brings it to the host:
-    sound float [b, 1, 1920] -> float32 [b, 1920 + 17], the agent's sound, then its frame's tokens.
+    """The common step from one tensor to one tensor, as a graph is captured and a copy to the host is made.
+
+    sound float [b, 1, 1920] -> float32 [b, 1920 + 17]: the agent's sound, then its frame's tokens.
     """
     shape = (len(sound), agent.lm.config.rows)
     nothing = torch.full(shape, UNGIVEN, device=sound.device)

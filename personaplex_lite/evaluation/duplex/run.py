@@ -123,15 +123,13 @@ def seed(base: int, key: str) -> int:
 def talk(agent, users: list[np.ndarray], personas: list[Persona], seeds: list[int]) -> list[np.ndarray]:
     """Users' sounds, float32 [n] each -> the agent's, as long and in step with them; one batch."""
     chat = agent.chat(personas, seeds, progress=False)
-    heard = torch.zeros(len(users), -(-max(map(len, users)) // FRAME) * FRAME)
-    for row, user in zip(heard, users):
-        row[:len(user)] = torch.from_numpy(user)
     said = []
-    for piece in heard.split(FRAME, 1):
-        frame = chat.step(piece)
-        said.append(torch.zeros_like(piece) if frame is None else frame.pcm.reshape(piece.shape).cpu())
-    whole = torch.cat(said, 1).numpy()
-    return [row[:len(user)] for row, user in zip(whole, users)]
+    for user, reply in zip(users, chat.run(users, wait=0, progress=False)):
+        # without a prompt an agent says nothing in its first two frames
+        late = len(audio.frames(torch.from_numpy(user))) - len(reply.frames)
+        pcm = np.pad(reply.pcm.numpy(), (late * FRAME, 0))
+        said.append(pcm[:len(user)])
+    return said
 
 
 def keep(out: Path, sample: Sample, pcm: np.ndarray, record: dict) -> None:
