@@ -192,5 +192,5 @@ pp.check.pale_share(pale, reply)
 # of the six in [`questions.json`](../data/questions/questions.json), or another voice: `sorted(agent.voices)` lists them.
 #
 # **Where next?** [`01_codec_tokens`](01_codec_tokens.ipynb): how sound becomes those eight rows. In the package,
-# [`session.py`](../personaplex_lite/talk/session.py) is a conversation, and its `_think` is the whole algorithm: it just ran once per
-# column. [`viz.py`](../personaplex_lite/viz.py) drew the pictures.
+# [`session.py`](../personaplex_lite/talk/session.py) is a conversation, and `take_step` in [`step.py`](../personaplex_lite/talk/step.py)
+# the whole algorithm: it just ran once per column. [`viz.py`](../personaplex_lite/viz.py) drew the pictures.

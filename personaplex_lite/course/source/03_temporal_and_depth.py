@@ -438,5 +438,5 @@ for name, part in (("just after you stop", slice(stop, stop + 12)), ("at the end
 #
 # **Where next?** [`lm.py`](../personaplex_lite/model/lm.py) and [`depth.py`](../personaplex_lite/model/depth.py) are the two transformers,
 # [`grid.py`](../personaplex_lite/model/grid.py) the slanted columns, [`sampling.py`](../personaplex_lite/model/sampling.py) dice that are the same on every
-# machine, and `_think` in [`session.py`](../personaplex_lite/talk/session.py) is what you did by hand. Then: *when* does it speak?
+# machine, and `take_step` in [`step.py`](../personaplex_lite/talk/step.py) is what you did by hand. Then: *when* does it speak?
 # [04_full_duplex](04_full_duplex.ipynb).
