@@ -18,24 +18,35 @@ def as_tensor(value, name: str) -> Tensor:
 
 def forced(config: LMConfig, rows: int, codec: bool, user, agent, text) -> tuple[Tensor, Tensor | None]:
     """What one step was given -> tokens int64 [b, 17], -2 where nothing was; sound [b, 1, 1920] or None."""
-    tokens, sound = torch.full((rows, config.rows), UNGIVEN), None
-    if user is not None and (user := as_tensor(user, "user")).is_floating_point():
-        sound, user = _frame_of_sound(user, rows, codec), None
-    for value, where, name in ((user, config.user, "user"), (agent, config.agent, "agent")):
-        if value is not None:
-            tokens[:, where] = _frame_of_codes(as_tensor(value, name), config, rows, name)
+    tokens = torch.full((rows, config.rows), UNGIVEN)
+    sound = None
+    if user is not None:
+        user = as_tensor(user, "user")
+        # Floats are sound, which the ears turn into codes later; integers are codes.
+        if user.is_floating_point():
+            sound = _frame_of_sound(user, rows, codec)
+        else:
+            tokens[:, config.user] = _frame_of_codes(user, config, rows, "user")
+    if agent is not None:
+        agent = as_tensor(agent, "agent")
+        tokens[:, config.agent] = _frame_of_codes(agent, config, rows, "agent")
     if text is not None:
-        text, vocab = as_tensor(text, "text"), config.text_vocab
-        if (text.dtype not in INTEGERS or text.numel() not in (1, rows)
-                or not ((text >= 0) & (text < vocab)).all()):
-            raise ValueError(f"text: a token id in 0..{vocab - 1}, got {text.tolist()}")
-        tokens[:, 0] = text.reshape(-1)
+        tokens[:, 0] = _text_tokens(as_tensor(text, "text"), config, rows)
     return tokens, sound
+
+
+def _text_tokens(text: Tensor, config: LMConfig, rows: int) -> Tensor:
+    vocab = config.text_vocab
+    one_or_each = text.numel() in (1, rows)
+    if text.dtype not in INTEGERS or not one_or_each or not ((text >= 0) & (text < vocab)).all():
+        raise ValueError(f"text: a token id in 0..{vocab - 1}, got {text.tolist()}")
+    return text.reshape(-1)
 
 
 def _frame_of_codes(codes: Tensor, config: LMConfig, rows: int, name: str) -> Tensor:
     q = config.codebooks
-    if codes.shape not in ((q,), (1, q), (rows, q)):
+    shapes = ((q,), (1, q), (rows, q))
+    if codes.shape not in shapes:
         raise ValueError(f"{name}: codes must be [{q}] or [{rows}, {q}] (and sound float [{FRAME_SAMPLES}]), "
                          f"got {codes.dtype} {list(codes.shape)}")
     check_codes(codes, config, name)
@@ -67,12 +78,17 @@ def check_voice(voice, config: LMConfig) -> None:
             raise ValueError(f"the voice {voice.name!r}: codes must be integers [{config.codebooks}, n], "
                              f"got {list(voice.codes.shape)}")
         return check_codes(voice.codes.T, config, f"the voice {voice.name!r}")
-    e, c, d = voice.embeddings, voice.cache, config.temporal.dim
-    if (e.ndim != 4 or not len(e) or e.shape[1:] != (1, 1, d)
-            or c.shape != (1, config.rows, config.max_delay + 3)):
+    embeddings = voice.embeddings
+    cache = voice.cache
+    dim = config.temporal.dim
+    # What was recorded: an embedding a step, and the last columns of the grid.
+    fits = embeddings.ndim == 4 and len(embeddings) and embeddings.shape[1:] == (1, 1, dim)
+    if not fits or cache.shape != (1, config.rows, config.max_delay + 3):
         raise ValueError(f"the voice {voice.name!r} was recorded with another model: embeddings "
-                         f"{list(e.shape)}, this one needs [n, 1, 1, {d}]")
-    if not e.isfinite().all() or c.min() < UNGIVEN or (c > torch.tensor(config.initial)[:, None]).any():
+                         f"{list(embeddings.shape)}, this one needs [n, 1, 1, {dim}]")
+    # A row's start token is its largest id.
+    highest = torch.tensor(config.initial)[:, None]
+    if not embeddings.isfinite().all() or cache.min() < UNGIVEN or (cache > highest).any():
         raise ValueError(f"the voice {voice.name!r} holds values that are not finite, "
                          "or ids that this model does not have: get the file again")
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..model.config import LMConfig
+from ..model.units import FRAME_SECONDS
 from . import inputs
 from .text import Text
 from .voice import Voice
@@ -51,9 +52,11 @@ def build(voice: Voice | None, role: str, config: LMConfig, text: Text | None) -
     else:                                               # never looked at: the embeddings stand in
         spoken = torch.full((len(voice.embeddings) + 1, config.codebooks), config.audio_vocab)
     tokens = text.role(role) if text and role.strip() else []
-    prompt, most = lay_out(spoken, tokens, config, voice), config.temporal.context - 2
+    prompt = lay_out(spoken, tokens, config, voice)
+    most = config.temporal.context - 2
     if len(prompt) > most:
-        raise ValueError(f"this persona takes {len(prompt)} frames ({len(prompt) * 0.08:.0f} s), more than "
+        seconds = len(prompt) * FRAME_SECONDS
+        raise ValueError(f"this persona takes {len(prompt)} frames ({seconds:.0f} s), more than "
                          f"the model remembers ({most}): shorten the role ({len(tokens)} tokens) or the "
                          f"voice ({len(spoken)} frames)")
     return prompt
@@ -61,12 +64,18 @@ def build(voice: Voice | None, role: str, config: LMConfig, text: Text | None) -
 
 def lay_out(spoken: Tensor, role: list[int], config: LMConfig, voice: Voice | None = None) -> Prompt:
     """spoken int64 [n, 8], role tokens -> Prompt of n + 6 + role + 6 frames; of none if both are empty."""
-    n, quiet = len(spoken), torch.tensor(config.silence)
-    length = n + PAUSE + len(role) + PAUSE if n or role else 0
+    n = len(spoken)
+    first_word = n + PAUSE
+    after_role = first_word + len(role)
+    length = after_role + PAUSE if n or role else 0
     tokens = torch.full((length, config.rows), config.pad)
+    # The user's rows: a sine, a sound no user makes.
     tokens[:, config.user] = torch.tensor(config.sine)
-    tokens[:n, config.agent], tokens[n:, config.agent] = spoken, quiet
-    tokens[n + PAUSE:n + PAUSE + len(role), 0] = torch.tensor(role, dtype=torch.int64)
+    # The agent's rows: the voice, then silence.
+    tokens[:n, config.agent] = spoken
+    tokens[n:, config.agent] = torch.tensor(config.silence)
+    # The text row: the role, a token a frame.
+    tokens[first_word:after_role, 0] = torch.tensor(role, dtype=torch.int64)
     if voice is None or voice.embeddings is None:
         return Prompt(tokens)
     return Prompt(tokens, voice.embeddings.reshape(n - 1, -1), voice.cache)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .. import audio
 from ..model.config import UNGIVEN, LMConfig
+from ..model.units import FRAME_SECONDS
 from .text import Text, Word
 
 
@@ -32,24 +33,28 @@ class Trace:
 
     def top(self, n: int = 5, row: int = 0) -> list[tuple[str, float]]:
         """The n likeliest text tokens and their probabilities."""
-        p, ids = torch.softmax(self.text_logits[row], -1).topk(n)
-        return [(self.text.piece(i) if self.text else str(i), float(x)) for i, x in zip(ids.tolist(), p)]
+        chances, ids = torch.softmax(self.text_logits[row], -1).topk(n)
+        piece = self.text.piece if self.text else str
+        return [(piece(token), chance) for token, chance in zip(ids.tolist(), chances.tolist())]
 
     def entropy(self, row: int = 0) -> Tensor:
         """[1 + K] nats: how open each choice was, text first."""
-        logs = [torch.log_softmax(self.text_logits[row], -1), *torch.log_softmax(self.audio_logits[row], -1)]
-        return torch.stack([-(x.exp() * x).sum() for x in logs])
+        text = torch.log_softmax(self.text_logits[row], -1)
+        codes = torch.log_softmax(self.audio_logits[row], -1)
+        return torch.stack([-(logs.exp() * logs).sum() for logs in (text, *codes)])
 
 
 class Clock:
     """Milliseconds by stage, read when tracing or measuring."""
 
     def __init__(self):
-        self.ms, self.then = {}, time.perf_counter()
+        self.ms = {}
+        self.then = time.perf_counter()
 
     def __call__(self, stage: str) -> None:
         now = time.perf_counter()
-        self.ms[stage], self.then = 1e3 * (now - self.then), now
+        self.ms[stage] = 1e3 * (now - self.then)
+        self.then = now
 
 
 @dataclass(frozen=True)
@@ -72,11 +77,14 @@ class Reply:
     """An answer: .pcm float32 [n] at 24 kHz, .user what was heard, .text, .words with seconds, .frames."""
 
     def __init__(self, frames: list[Frame], user: Tensor, text: Text, config: LMConfig):
-        self.frames, self.config = frames, config
-        self.pcm = torch.cat([f.pcm for f in frames]) if frames else torch.zeros(0)
-        self.user = torch.nn.functional.pad(user, (0, max(0, len(self.pcm) - len(user))))
-        tokens = [int(f.codes[0]) for f in frames]
-        start = frames[0].t * 0.08 if frames else 0.0
+        self.frames = frames
+        self.config = config
+        self.pcm = torch.cat([frame.pcm for frame in frames]) if frames else torch.zeros(0)
+        # The agent may go on when the user has ended.
+        longer = max(0, len(self.pcm) - len(user))
+        self.user = torch.nn.functional.pad(user, (0, longer))
+        tokens = [int(frame.codes[0]) for frame in frames]
+        start = frames[0].t * FRAME_SECONDS if frames else 0.0
         self.words: list[Word] = text.words(tokens, start)
         self.text = text.say(tokens)
 

@@ -100,7 +100,8 @@ class Session:
         """
         self.clock = Clock()
         device = self.agent.device
-        tokens, sound = inputs.forced(self.config, self.rows, self.agent.mimi is not None, user, agent, text)
+        codec = self.agent.mimi is not None
+        tokens, sound = inputs.forced(self.config, self.rows, codec, user, agent, text)
         active = inputs.active_rows(active, self.rows)
         if user is None and self.agent.lm.depth.steps < self.config.rows - 1:
             raise ValueError("this checkpoint has no depth steps for the user: pass step(user=…)")
@@ -122,8 +123,8 @@ class Session:
         # Other temperatures need another graph.
         if self._round is None or self._round[0] is not self.sampling:
             self._round = (self.sampling, graphs.capture(self._listen_and_speak, sound, self.state))
-        made = self._round[1](sound).cpu()
-        pcm, frame = made.split([sound.shape[-1], self.config.rows], 1)
+        captured = self._round[1]
+        pcm, frame = captured(sound).cpu().split([audio.FRAME, self.config.rows], 1)
         return self._deliver(frame.long(), pcm, [True] * self.rows)
 
     def _listen_and_speak(self, sound: Tensor) -> Tensor:
@@ -138,22 +139,31 @@ class Session:
         """
         moving = [True] * self.rows if active is None else active.tolist()
         complete = [go and calls > self.config.max_delay for go, calls in zip(moving, self.calls)]
-        # Who the user is must be drawn, if it is not given or was not: its delayed codes are open for longer.
+        speaks = self.agent.mimi is not None and not mute and any(complete)
+        # The user's codes are drawn, too, where they are not given, or were not a moment ago (`owed`).
         imagined = self.predict_user or not heard or any(self.owed)
         depth_steps = self.agent.lm.depth.steps if imagined else self.config.codebooks
         plan = Plan(self.sampling, depth_steps, self.ring, self.trace, active,
                     young=not all(self.calls),
                     recorded=recorded or {},
                     draws=self.trace or not told,
-                    speaks=self.agent.mimi is not None and not mute and any(complete),
-                    complete=self._mask(complete))
+                    speaks=speaks,
+                    complete=self._mask(complete) if speaks else None)
         made = take_step(self.agent, self.grid, self.state, tokens, sound, plan, self.clock)
         self.last = made.trace
-        # A frame without a user leaves cells open in the steps that follow; each step that hears one pays.
-        debts = [max(0, owed - 1) if heard else self.config.max_delay for owed in self.owed]
-        self.owed = [debt if go else owed for go, debt, owed in zip(moving, debts, self.owed)]
+        self._count_owed(moving, heard)
         pcm = None if made.pcm is None else made.pcm.cpu()
         return self._deliver(made.frame.cpu(), pcm, moving, any(complete))
+
+    def _count_owed(self, moving: list[bool], heard: bool) -> None:
+        """A frame without a user leaves delayed cells open; each later step with one closes some."""
+        for row in range(self.rows):
+            if not moving[row]:
+                continue
+            if heard:
+                self.owed[row] = max(0, self.owed[row] - 1)
+            else:
+                self.owed[row] = self.config.max_delay
 
     def _deliver(self, frame: Tensor, pcm: Tensor | None, moving: list[bool],
                  complete: bool = True) -> Frame | None:
@@ -197,7 +207,8 @@ class Session:
             kept, first = self.state.temporal.kept, torch.tensor(pinned, device=self.agent.device)
             self.state.temporal.kept.copy_(torch.where(first, self.state.t, kept))
         if self.state.ears is not None:
-            self.state.ears.reset(torch.tensor([len(prompt) > 0 for prompt in built]))
+            told = torch.tensor([len(prompt) > 0 for prompt in built])
+            self.state.ears.reset(told)
 
     def _read_frame(self, built: Sequence[prompts.Prompt], i: int) -> None:
         """Frame i of every prompt that has one."""
@@ -212,8 +223,9 @@ class Session:
                 recorded[row] = prompt.embeddings[i - 1]
         # Once the start tokens are behind, a prompt leaves no cell open.
         told = i >= self.config.max_delay
-        self._advance(tokens.to(self.agent.device), active=self._mask(reads), mute=True, told=told,
-                      recorded=recorded)
+        tokens = tokens.to(self.agent.device)
+        active = self._mask(reads)
+        self._advance(tokens, active=active, mute=True, told=told, recorded=recorded)
         for row, prompt in enumerate(built):
             if prompt.cache is not None and i == len(prompt.embeddings):
                 self.grid.load(self.state.grid, row, prompt.cache)
@@ -246,7 +258,8 @@ class Session:
             for kept, frame in zip(said, frames):
                 if frame is not None:
                     kept.append(frame)
-        replies = [Reply(frames, sound, self.agent.text, self.config) for frames, sound in zip(said, sounds)]
+        text = self.agent.text
+        replies = [Reply(frames, sound, text, self.config) for frames, sound in zip(said, sounds)]
         return replies if many else replies[0]
 
     def _read_sounds(self, sources: Sequence, rate: int | None) -> list[Tensor]:
@@ -286,7 +299,10 @@ class Session:
 
     def save(self) -> Moment:
         """This moment, to come back to."""
-        return Moment(self.state.snapshot(), list(self.calls), list(self.began), list(self.owed))
+        return Moment(state=self.state.snapshot(),
+                      calls=list(self.calls),
+                      began=list(self.began),
+                      owed=list(self.owed))
 
     def restore(self, moment: Moment) -> None:
         """Go back (or forth) to a saved moment. What follows is bit for bit what followed then."""
@@ -299,8 +315,12 @@ class Session:
         """A second conversation with the same past and weights; another seed, or a persona told now."""
         nobody = [prompts.Persona()] * self.rows        # nothing to read: the past comes with the state
         seeds = [0] * self.rows
-        other = Session(self.agent, nobody, seeds, self.sampling, self.predict_user, self.trace, self.ring,
-                        self.keep_persona)
+        other = Session(self.agent, nobody, seeds,
+                        sampling=self.sampling,
+                        predict_user=self.predict_user,
+                        trace=self.trace,
+                        ring=self.ring,
+                        keep_persona=self.keep_persona)
         other.restore(self.save())
         if seed is not None:
             other.state.seed.fill_(seed)
@@ -323,7 +343,8 @@ class Session:
         self.read(built, progress)
 
     def _build(self, persona: prompts.Persona) -> prompts.Prompt:
-        return prompts.build(self.agent.voice(persona.voice), persona.role, self.config, self.agent.text)
+        voice = self.agent.voice(persona.voice)
+        return prompts.build(voice, persona.role, self.config, self.agent.text)
 
     def _mask(self, rows: list[bool]) -> Tensor | None:
         """bool [b] on the device; None if all are true."""
