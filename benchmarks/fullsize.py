@@ -31,10 +31,11 @@ from personaplex_lite import Persona, load
 from personaplex_lite.model.config import LMConfig, MimiConfig, personaplex_7b, to_dict
 from personaplex_lite.model.mimi import Mimi
 from personaplex_lite.places import LITE
-from personaplex_lite.weights import checkpoint
+from personaplex_lite.weights.checkpoint import Header, read
 from personaplex_lite.weights.convert import convert
 from personaplex_lite.weights.hub import OFFICIAL
 from personaplex_lite.weights.names import lm_names
+from personaplex_lite.weights.writer import Writer, save
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = ROOT / "tests" / "names_full.json"        # every official tensor and its shape
@@ -59,7 +60,7 @@ def make(folder: Path, lm: LMConfig, mimi: MimiConfig, tokenizer: Path = LITE / 
                for name, place in lm_names(lm).items()}
     path, dice = folder / OFFICIAL["moshi_name"], torch.Generator().manual_seed(0)
     block = torch.randn(2**22, generator=dice).bfloat16()
-    with checkpoint.Writer(path, tensors) as out:
+    with Writer(path, tensors) as out:
         for name, tensor in tqdm(tensors.items(), desc=str(path), unit="tensor", leave=False):
             scale = 0.1 if "emb" in name else tensor.shape[-1] ** -0.5
             start = int(torch.randint(len(block), (), generator=dice))
@@ -67,7 +68,7 @@ def make(folder: Path, lm: LMConfig, mimi: MimiConfig, tokenizer: Path = LITE / 
             noise = block.repeat(end // len(block) + 1)[start:end] * scale
             out.put(name, torch.ones(tensor.shape).bfloat16() if name.endswith("alpha") else noise)
     torch.manual_seed(0)
-    checkpoint.save(Mimi(mimi), folder / OFFICIAL["mimi_name"])
+    save(Mimi(mimi), folder / OFFICIAL["mimi_name"])
     shutil.copyfile(tokenizer, folder / OFFICIAL["tokenizer_name"])
     embeddings = torch.randn(VOICE_FRAMES - 1, 1, 1, lm.temporal.dim, generator=dice).bfloat16()
     cache = torch.randint(0, lm.audio_vocab, (1, lm.rows, lm.max_delay + 3), generator=dice)
@@ -139,7 +140,7 @@ def nearest(lm, folder: Path) -> float | None:
              f"transformer.layers.{last}.gating.linear_out.weight",
              "depformer.layers.0.gating.0.linear_in.weight",
              f"depformer.layers.0.gating.{lm.config.depth_steps - 1}.linear_out.weight")
-    for name, weight in zip(names, checkpoint.read(path, names)):
+    for name, weight in zip(names, read(path, names)):
         place = table[name]
         module = lm.get_submodule(place.name.removesuffix(".weight"))
         x = torch.randn(4, weight.shape[1], dtype=lm.text_embed.dtype)
@@ -186,7 +187,7 @@ def converting(folder: Path, target: Path, weights: str) -> dict:
 def names_and_shapes(path: Path) -> str:
     """Compare a file's header with the official list."""
     wanted = json.loads(NAMES.read_text())["personaplex_lm_dep_q16"]
-    have = {name: list(shape) for name, shape in checkpoint.shapes(path).items()}
+    have = {name: list(shape) for name, shape in Header.of(path).shapes.items()}
     assert have == wanted["tensors"], "the file does not hold the official names and shapes"
     return f"{len(have)} tensors, {path.stat().st_size / 1e9:.2f} GB, names and shapes as the official file's"
 

@@ -15,10 +15,10 @@ from .places import LITE
 from .talk.persona import Persona, Voice
 from .talk.session import Session
 from .talk.text import Text
-from .weights.checkpoint import load_lm, load_mimi, stored_weights
+from .weights.checkpoint import load_lm, load_mimi
 from .weights.convert import verify
 from .weights.hub import KNOWN, fetch, look
-from .weights.plan import FLOATS, WEIGHTS, ensure, half, shorten
+from .weights.plan import FLOATS, check_kind, choose, ensure, half, shorten
 
 NOBODY = Persona()        # no voice, no role: the bare model
 
@@ -70,20 +70,26 @@ def load(source=None, device: str = "cpu", weights: str | None = None, revision:
     model can, to save memory. Files of 8 depth steps (Moshi's) stay so: such a model does not guess the user.
     Raises FileNotFoundError, HubError, CheckpointError or MemoryError with what to do next.
     """
-    if weights not in (None, *WEIGHTS):
-        raise ValueError(f"weights={weights!r}: one of {', '.join(WEIGHTS)}")
+    check_kind(weights)
     device = str(device)
     if source in KNOWN:
         ensure(*KNOWN[source](), weights or half(device), device, context)      # before 16.7 GB come down
     folder = fetch(source or LITE, revision)
+
+    # look: what is there, and is it whole
     files = look(folder)
     verify(folder)
-    stored = stored_weights(files.lm)
-    large = files.lm.stat().st_size > 2e9
-    weights = weights or stored or (half(device) if large else "f32")
+
+    # plan: which weights, and do they fit
+    weights = weights or choose(files, device)
     ensure(files.lm_config, files.mimi_config, weights, device, context)
-    kind = weights if stored or weights in quantize.KINDS else None
+
+    # read: tensor by tensor into place
     config = shorten(files.lm_config, context)
-    lm = load_lm(files.lm, config, device, FLOATS.get(weights) or FLOATS[half(device)], weights=kind)
-    return Agent(lm, load_mimi(files.mimi, files.mimi_config, device),
-                 Text(files.tokenizer, config.pad, config.epad), files.voices, files.sampling)
+    dtype = FLOATS[weights if weights in FLOATS else half(device)]
+    # a converted file must hear even of floats, to refuse them
+    kind = weights if files.lm.weights or weights in quantize.KINDS else None
+    lm = load_lm(files.lm, config, device, dtype, weights=kind)
+    mimi = load_mimi(files.mimi, files.mimi_config, device)
+    text = Text(files.tokenizer, config.pad, config.epad)
+    return Agent(lm, mimi, text, files.voices, files.sampling)

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 import personaplex_lite as pp
 from personaplex_lite import audio
 from personaplex_lite.talk.persona import Voice
+from personaplex_lite.weights.writer import save
 
 CODES = torch.zeros(8, dtype=torch.int64)
 NAN = torch.zeros(1920).index_fill(0, torch.tensor([7]), float("nan"))
@@ -352,7 +353,7 @@ def test_moments_of_another_conversation(refused):
 
 
 def test_weights_and_checkpoints(refused, tiny_agent, tmp_path):
-    pp.checkpoint.save(tiny_agent.mimi, tmp_path / "mimi.safetensors")
+    save(tiny_agent.mimi, tmp_path / "mimi.safetensors")
     config = replace(tiny_agent.lm.config, temporal=replace(tiny_agent.lm.config.temporal, layers=0))
     with pytest.raises(pp.CheckpointError, match="does not hold this model"):
         pp.checkpoint.load_lm(tmp_path / "mimi.safetensors", config)

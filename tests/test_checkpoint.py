@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 import personaplex_lite as pp
 from personaplex_lite.model.lm import LM
 from personaplex_lite.model.mimi import Mimi
-from personaplex_lite.weights.checkpoint import CheckpointError, load_lm, load_mimi, official_tensors, save
+from personaplex_lite.weights.checkpoint import CheckpointError, load_lm, load_mimi, official_tensors
 from personaplex_lite.weights.names import check_bijection, lm_names, mimi_names
+from personaplex_lite.weights.writer import save
 
 FULL = json.loads((Path(__file__).parent / "names_full.json").read_text())
 LMS = {"personaplex_lm_dep_q16": pp.config.personaplex_7b, "moshiko_lm_dep_q8": pp.config.moshiko}

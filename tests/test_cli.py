@@ -14,7 +14,7 @@ from personaplex_lite.model.lm import LM
 from personaplex_lite.model.mimi import Mimi
 from personaplex_lite.talk.text import Text
 from personaplex_lite.training import tokenizer, world
-from personaplex_lite.weights import checkpoint
+from personaplex_lite.weights.writer import save
 
 ENTRIES = json.loads((cli.QUESTIONS / "questions.json").read_text())
 QUESTION = str(cli.QUESTIONS / ENTRIES[0]["file"])
@@ -32,7 +32,7 @@ def standin(tmp_path_factory):
     for name, model in {"lm": LM(lm), "mimi": Mimi(mimi)}.items():
         for tensor in model.state_dict().values():
             tensor.normal_(0, 0.05)
-        checkpoint.save(model, folder / f"{name}.safetensors")
+        save(model, folder / f"{name}.safetensors")
     about = {"lm": config.to_dict(lm), "mimi": config.to_dict(mimi), "sampling": {"text_top_k": 5}}
     (folder / "config.json").write_text(json.dumps(about))
     (folder / "voices").mkdir()

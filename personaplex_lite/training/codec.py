@@ -18,7 +18,8 @@ from tqdm import tqdm
 
 from ..model.config import MimiConfig, TransformerConfig, to_dict
 from ..model.mimi import Mimi
-from ..weights import checkpoint
+from ..weights.checkpoint import load_mimi
+from ..weights.writer import save
 from . import listen
 from .common import Average, Run, average, cosine, same, start, update
 
@@ -251,7 +252,7 @@ def polish(data, out, steps: int = 6000, seed: int = 0, batch: int = 2, frames: 
     model, helpers, spectra = Mimi(config), Helpers(config), Spectra().to(device)
     both = nn.ModuleDict({"model": model, "helpers": helpers}).to(device)
     Run(out, rank).resume(both=both)
-    model.load_state_dict(checkpoint.load_mimi(Path(out) / "mimi.safetensors", config).state_dict())
+    model.load_state_dict(load_mimi(Path(out) / "mimi.safetensors", config).state_dict())
     heard = (model.encoder, model.encoder_transformer, model.downsample, model.rvq)
     for part in heard:
         part.requires_grad_(False)
@@ -282,5 +283,5 @@ def export(model: Mimi, mean: Average, folder: Path) -> None:
     for book in (*model.rvq.semantic.codebooks, *model.rvq.acoustic.codebooks):
         book.embedding_sum.copy_(book.entries.clone())
         book.cluster_usage.fill_(1)
-    checkpoint.save(model, folder / "mimi.safetensors", torch.bfloat16)
+    save(model, folder / "mimi.safetensors", torch.bfloat16)
     (folder / "mimi.json").write_text(json.dumps(to_dict(model.config), indent=1))

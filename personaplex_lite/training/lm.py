@@ -24,7 +24,7 @@ from ..model.config import NO_INPUT, LMConfig, TransformerConfig, to_dict
 from ..model.grid import delay
 from ..model.lm import LM
 from ..talk.text import Text
-from ..weights import checkpoint
+from ..weights.writer import save
 from . import listen
 from .common import Run, cosine, start, update
 from .dialogue import Library
@@ -215,5 +215,5 @@ def _losses(both, batches: Batches, step: int, read: int, batch: int, frames: in
 def export(lm: LM, folder: Path) -> None:
     """Write the weights as they will ship (bf16, official names) and their config. Not averaged: an average
     over the last thousand steps answered less often (docs/training-log.md)."""
-    checkpoint.save(lm, folder / "lm.safetensors", torch.bfloat16)
+    save(lm, folder / "lm.safetensors", torch.bfloat16)
     (folder / "lm.json").write_text(json.dumps(to_dict(lm.config), indent=1))

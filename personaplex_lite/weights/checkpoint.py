@@ -1,22 +1,21 @@
-"""Reading and writing weights: safetensors files with official tensor names, tensor by tensor, strictly.
+"""Reading weights: safetensors files with official tensor names, tensor by tensor, strictly.
 
-What departs from the textbook: no state_dict, no strict=False, never two copies. The model is built without
-memory ("meta"), the file's header is compared with the rename table, and only then does each tensor go from
-the memory-mapped file to its device, type and quantisation. The file is mapped anew every 30 MB, because
-pages of a mapping count as ours for as long as it lives.
+There are never two copies of a model in memory. It is built without memory (on the "meta" device), the file's
+header is compared with the rename table, and only then does each tensor go from the file to its device, type
+and quantisation. Nothing may be missing, nothing too much, nothing of another shape.
 
 A converted file holds an LM under our own names, its quantised maps as `….q` and `….scale` (quantize.py).
 """
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..model import quantize
@@ -25,110 +24,37 @@ from ..model.lm import LM
 from ..model.mimi import Mimi
 from .names import Place, lm_names, mimi_names, tensors_of
 
-DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.int64: "I64",
-          torch.int8: "I8", torch.uint8: "U8"}       # as the safetensors format writes them
+MAPPED = 30_000_000       # bytes read before the file is mapped anew
+NOTICED = 200_000_000     # bytes from which on a progress bar is worth its line
+STEPWISE = re.compile(r"(depformer_in|linears|depformer_emb|depformer\.layers\.\d+\.gating)\.(\d+)\.(.+)")
 
 
 class CheckpointError(ValueError):
     """A weights file that cannot be what was asked for; the message says what is wrong with it."""
 
 
-def load_lm(path, config: LMConfig, device="cpu", dtype: torch.dtype = torch.float32,
-            widen: bool = False, weights: str | None = None) -> LM:
-    """The language model from one safetensors file, of official names or converted.
+@dataclass(frozen=True)
+class Header:
+    """What a safetensors file says of itself. weights: "int8" or "int4" if the file was converted."""
+    path: Path
+    size: int                                # of the file, bytes
+    shapes: dict[str, tuple[int, ...]]       # by tensor name
+    weights: str | None
 
-    widen : the file has half the depth steps that `config` wants (Moshi's 8 for 16): fill step 8 + i from
-    step i. weights : "int8" or "int4" quantises the transformers' linear maps on the way, `dtype` is for the
-    rest; a converted file is already one of them. Raises FileNotFoundError, or CheckpointError that lists
-    every missing, extra and misshapen tensor.
-    """
-    stored = stored_weights(path)
-    if stored and weights not in (None, stored):
-        raise CheckpointError(f"{path} holds {stored} weights, which cannot become {weights}: "
-                              "load it as it is, or convert the original again")
-    model = empty_lm(config, dtype, stored or weights)
-    if stored:
-        table = {name: Place(name, None, tuple(t.shape)) for name, t in tensors_of(model).items()}
-        return _lay_out(_load(model, table, path, device))
-    return _load(model, lm_names(config), path, device, _doubled(config) if widen else {})
-
-
-def load_mimi(path, config: MimiConfig, device="cpu", dtype: torch.dtype = torch.float32) -> Mimi:
-    """The codec from one safetensors file with official names. Raises as `load_lm`."""
-    with torch.device("meta"):
-        model = Mimi(config).to(dtype)
-    return _load(model, mimi_names(config), path, device)
+    @classmethod
+    def of(cls, path) -> Header:
+        """Read the header of a file. Raises FileNotFoundError, CheckpointError."""
+        path = Path(path)
+        with _open(path) as file:
+            about = file.metadata() or {}
+            shapes = {}
+            for name in file.keys():
+                shapes[name] = tuple(file.get_slice(name).get_shape())
+        return cls(path, path.stat().st_size, shapes, about.get("weights"))
 
 
-def save(model: LM | Mimi, path, dtype: torch.dtype | None = None) -> None:
-    """Write a model under its official names: what `load_lm` and `load_mimi` read."""
-    save_file({n: t.to(dtype or t.dtype).contiguous() for n, t in official_tensors(model).items()}, str(path))
-
-
-def official_tensors(model: LM | Mimi) -> dict[str, Tensor]:
-    """Every weight under its official name and shape (views of the model's own)."""
-    table = lm_names(model.config) if isinstance(model, LM) else mimi_names(model.config)
-    tensors = tensors_of(model)
-    return {name: place.of(tensors) for name, place in table.items()}
-
-
-class Writer:
-    """A safetensors file written piece by piece: first the header, then each tensor where it says.
-
-    tensors : what the file will hold, by name; only their shapes and types are looked at.
-    """
-
-    def __init__(self, path, tensors: dict[str, Tensor], about: dict[str, str] | None = None):
-        header, self.at = {"__metadata__": about or {}}, {}
-        end = 0
-        for name, t in sorted(tensors.items(), key=lambda item: -item[1].itemsize):    # keeps them aligned
-            begin, end = end, end + t.nbytes
-            self.at[name] = begin
-            header[name] = {"dtype": DTYPES[t.dtype], "shape": list(t.shape), "data_offsets": [begin, end]}
-        text = json.dumps(header).encode()
-        text += b" " * (-len(text) % 8)
-        self.file, self.start = open(path, "wb"), 8 + len(text)
-        self.file.write(len(text).to_bytes(8, "little") + text)
-
-    def put(self, name: str, tensor: Tensor, part: int = 0) -> None:
-        """A tensor, or one part of it along its first dimension."""
-        self.file.seek(self.start + self.at[name] + part * tensor.nbytes)
-        self.file.write(tensor.contiguous().flatten().view(torch.uint8).numpy())
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.file.close()
-
-
-def shapes(path) -> dict[str, tuple[int, ...]]:
-    """What a file says it holds. Raises FileNotFoundError, CheckpointError."""
-    with _open(path) as file:
-        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
-
-
-def stored_weights(path) -> str | None:
-    """ "int8" or "int4" if the file was converted."""
-    with _open(path) as file:
-        return (file.metadata() or {}).get("weights")
-
-
-def read(path, names: Iterable[str]) -> Iterator[Tensor]:
-    """Tensors of a file one after the other, memory-mapped; opened anew every 30 MB, which gives back what
-    was read before: a tensor takes memory until the next ones come.
-    """
-    room = 0
-    for name in names:
-        if room <= 0:
-            file, room = _open(path), 3e7
-        tensor = file.get_tensor(name)
-        room -= tensor.nbytes
-        yield tensor
-
-
-def _open(path):
-    if not Path(path).is_file():
+def _open(path: Path):
+    if not path.is_file():
         raise FileNotFoundError(f"no weights at {path}")
     try:
         return safe_open(str(path), framework="pt")
@@ -137,8 +63,64 @@ def _open(path):
                               "download or copy it again") from None
 
 
+def read(path, names: Iterable[str]) -> Iterator[Tensor]:
+    """Tensors of a file one after the other, memory-mapped.
+
+    Pages of a mapping count as ours for as long as it lives. So the file is mapped anew every 30 MB, and a
+    tensor takes memory only until the next ones come.
+    """
+    room = 0
+    for name in names:
+        if room <= 0:
+            file = _open(Path(path))
+            room = MAPPED
+        tensor = file.get_tensor(name)
+        room -= tensor.nbytes
+        yield tensor
+
+
+def load_lm(path, config: LMConfig, device="cpu", dtype: torch.dtype = torch.float32,
+            widen: bool = False, weights: str | None = None) -> LM:
+    """The language model from one safetensors file, of official names or converted.
+
+    path : the file, or its `Header` if that was read before. widen : the file has half the depth steps that
+    `config` wants (Moshi's 8 for 16): fill step 8 + i from step i. weights : "int8" or "int4" quantises the
+    transformers' linear maps on the way, `dtype` is for the rest; a converted file is already one of them.
+    Raises FileNotFoundError, or CheckpointError that lists every missing, extra and misshapen tensor.
+    """
+    header = path if isinstance(path, Header) else Header.of(path)
+    stored = header.weights
+    if stored and weights not in (None, stored):
+        raise CheckpointError(f"{header.path} holds {stored} weights, which cannot become {weights}: "
+                              "load it as it is, or convert the original again")
+    model = empty_lm(config, dtype, stored or weights)
+    if stored:
+        _load(model, _own_names(model), header, device)
+        _lay_out(model)
+    else:
+        sources = _lower_steps(config) if widen else {}
+        _load(model, lm_names(config), header, device, sources)
+    return model
+
+
+def load_mimi(path, config: MimiConfig, device="cpu", dtype: torch.dtype = torch.float32) -> Mimi:
+    """The codec from one safetensors file with official names; `path` and what it raises: as `load_lm`."""
+    header = path if isinstance(path, Header) else Header.of(path)
+    with torch.device("meta"):
+        model = Mimi(config).to(dtype)
+    _load(model, mimi_names(config), header, device)
+    return model
+
+
+def official_tensors(model: LM | Mimi) -> dict[str, Tensor]:
+    """Every weight under its official name and shape (views of the model's own)."""
+    naming = lm_names if isinstance(model, LM) else mimi_names
+    tensors = tensors_of(model)
+    return {name: place.of(tensors) for name, place in naming(model.config).items()}
+
+
 def empty_lm(config: LMConfig, dtype: torch.dtype, weights: str | None) -> LM:
-    """An LM that takes no memory yet."""
+    """An LM that takes no memory yet; `weights`: "int8", "int4" or None for plain ones of `dtype`."""
     with torch.device("meta"):
         model = LM(config).to(dtype)
     if weights:
@@ -147,81 +129,124 @@ def empty_lm(config: LMConfig, dtype: torch.dtype, weights: str | None) -> LM:
 
 
 @torch.no_grad()
-def _load(model: nn.Module, table: dict[str, Place], path, device, sources: dict[str, str] | None = None):
-    have = shapes(path)
-    sources = {n: s for n, s in (sources or {}).items() if n not in have}
-    compare(path, have, table, sources)
+def _load(model: nn.Module, table: dict[str, Place], header: Header, device,
+          sources: dict[str, str | None] | None = None) -> None:
+    """Fill a model that has no memory yet, and make it ready for use.
+
+    sources : for tensors that the file may lack, the one to take instead, None for zeros.
+    """
+    sources = {name: source for name, source in (sources or {}).items() if name not in header.shapes}
+    wanted = {name: place.shape for name, place in table.items() if name not in sources}
+    compare(header, wanted, halves=bool(sources))
+
+    # memory, zeros where nothing is to be read, and in which order the rest is
     model.to_empty(device=device)
     tensors = tensors_of(model)
-    with progress("loading", path) as bar:
-        for name in [name for name in table if sources.get(name) == "zeros"]:
-            table.pop(name).of(tensors).zero_()
-        for place, tensor in zip(table.values(), read(path, [sources.get(name, name) for name in table])):
+    names = []
+    places = []
+    for name, place in table.items():
+        source = sources.get(name, name)
+        if source is None:
+            place.of(tensors).zero_()
+        else:
+            names.append(source)
+            places.append(place)
+
+    with progress("loading", header.path) as bar:
+        for place, tensor in zip(places, read(header.path, names)):
             bar.update(tensor.nbytes / 1e9)
-            if prod(place.shape) == 2 * tensor.numel():       # a depth projection that holds half the steps
+            # attention with half the depth steps: once for the lower ones, once for the upper
+            if prod(place.shape) == 2 * tensor.numel():
                 tensor = torch.cat([tensor, tensor])
-            if quantized := quantized_at(model, place):
-                for part, matrix in matrices(tensor, place, quantized):
-                    quantized.fill(matrix.to(device), part)
-            else:
+            module = quantized_at(model, place)
+            if module is None:
                 place.of(tensors).copy_(tensor)
-    return model.eval().requires_grad_(False)
+                continue
+            for part, matrix in matrices(tensor, place, module):
+                module.fill(matrix.to(device), part)
+    model.eval().requires_grad_(False)
 
 
-def _lay_out(model: LM) -> LM:
-    """Bring the 4-bit numbers of a file into the order that a CPU's kernel wants."""
-    for module in model.modules():
-        four = isinstance(module, quantize.QuantLinear) and module.kind == "int4"
-        for part in range(len(module.q) if four and module.q.device.type == "cpu" else 0):
-            module.put(module.q[part].clone(), module.scale[part], part)
-    return model
+def compare(header: Header, wanted: dict[str, tuple[int, ...]], halves: bool = False) -> None:
+    """Raise CheckpointError with every missing, extra and misshapen tensor, unless a file holds the wanted.
+
+    halves : the depth transformer's attention may be that of half the steps.
+    """
+    have = header.shapes
+    misshapen = []
+    for name in sorted(wanted.keys() & have.keys()):
+        allowed = [wanted[name]]
+        if halves and "depformer.layers" in name and "self_attn" in name:
+            rows, *rest = wanted[name]
+            allowed.append((rows // 2, *rest))
+        if have[name] not in allowed:
+            misshapen.append(f"{name} is {list(have[name])}, should be {list(wanted[name])}")
+    faults = {
+        "missing": sorted(wanted.keys() - have.keys()),
+        "extra": sorted(have.keys() - wanted.keys()),
+        "misshapen": misshapen,
+    }
+    report = [f"{title}: {', '.join(found)}" for title, found in faults.items() if found]
+    if report:
+        raise CheckpointError(f"{header.path} does not hold this model. " + "; ".join(report))
 
 
 def quantized_at(model: nn.Module, place: Place) -> quantize.QuantLinear | None:
     """The module that quantises what belongs in this place, if one does."""
     owner, _, leaf = place.name.rpartition(".")
-    module = model.get_submodule(owner) if leaf == "weight" else None
+    if leaf != "weight":
+        return None
+    module = model.get_submodule(owner)
     return module if isinstance(module, quantize.QuantLinear) else None
 
 
-def matrices(tensor: Tensor, place: Place, quantized):
-    """(part, matrix) pairs of a tensor that holds one part, or all of them on top of each other."""
+def matrices(tensor: Tensor, place: Place, module: quantize.QuantLinear) -> Iterable[tuple[int, Tensor]]:
+    """(part, matrix [o, i]) pairs of a tensor that holds one part, or all of them on top of each other."""
     if place.part is not None:
         return [(place.part, tensor)]
-    return enumerate(tensor.view(-1, *quantized.shape))
+    return enumerate(tensor.view(-1, *module.shape))
 
 
 def progress(what: str, path):
     """A progress bar in GB, for files that take more than a moment."""
     from tqdm import tqdm
-    size = Path(path).stat().st_size / 1e9
-    return tqdm(desc=f"{what} {Path(path).name}", total=size, disable=size < 0.2, leave=False,
-                bar_format="{desc} {percentage:3.0f}% |{bar}| {n:.1f} of {total:.1f} GB, {remaining} left")
+    size = Path(path).stat().st_size
+    shape = "{desc} {percentage:3.0f}% |{bar}| {n:.1f} of {total:.1f} GB, {remaining} left"
+    return tqdm(desc=f"{what} {Path(path).name}", total=size / 1e9, disable=size < NOTICED, leave=False,
+                bar_format=shape)
 
 
-def _doubled(config: LMConfig) -> dict[str, str]:
-    """For each tensor of the upper half of the depth steps, the lower one that fills it."""
-    half, table = config.depth_steps // 2, {}
-    for name, place in lm_names(config).items():
-        if name.startswith(("depformer_in", "linears", "depformer.")) and place.part is not None:
-            head, tail = name.rsplit(f".{place.part}.", 1)
-            if place.part >= half:
-                table[name] = f"{head}.{place.part - half}.{tail}"
-        elif name.startswith("depformer_emb") and place.part >= half:
-            table[name] = f"depformer_emb.{place.part - half}.weight"
-        elif name.startswith("depformer_emb") and place.part == half - 1:
-            table[name] = "zeros"  # no lower step reads the last codebook; a file may bring the table itself
+def _own_names(model: nn.Module) -> dict[str, Place]:
+    """The table of a converted file: every tensor is where its name says."""
+    table = {}
+    for name, tensor in tensors_of(model).items():
+        table[name] = Place(name, None, tuple(tensor.shape))
     return table
 
 
-def compare(path, have: dict, table: dict[str, Place], sources: dict[str, str]) -> None:
-    want = {name: place.shape for name, place in table.items() if name not in sources}
-    both = want.keys() & have.keys()
-    halved = {n for n in both if sources and "depformer.layers" in n and "self_attn" in n}
-    bad = [f"{n} is {list(have[n])}, should be {list(want[n])}" for n in sorted(both)
-           if have[n] != want[n] and not (n in halved and have[n] == (want[n][0] // 2, *want[n][1:]))]
-    faults = {"missing": sorted(want.keys() - have.keys()), "extra": sorted(have.keys() - want.keys()),
-              "misshapen": bad}
-    report = [f"{title}: {', '.join(items)}" for title, items in faults.items() if items]
-    if report:
-        raise CheckpointError(f"{path} does not hold this model. " + "; ".join(report))
+def _lay_out(model: LM) -> None:
+    """Bring the 4-bit numbers of a file into the order that a CPU's kernel wants."""
+    for module in model.modules():
+        if not isinstance(module, quantize.QuantLinear):
+            continue
+        if module.kind == "int4" and module.q.device.type == "cpu":
+            for part in range(len(module.q)):
+                module.put(module.q[part].clone(), module.scale[part], part)
+
+
+def _lower_steps(config: LMConfig) -> dict[str, str | None]:
+    """For each tensor of the upper depth steps, the lower one that fills it; None stands for zeros."""
+    half = config.depth_steps // 2
+    sources = {}
+    for name in lm_names(config):
+        found = STEPWISE.fullmatch(name)
+        if not found:
+            continue
+        kind, number, rest = found.groups()
+        step = int(number)
+        if step >= half:
+            sources[name] = f"{kind}.{step - half}.{rest}"
+        elif kind == "depformer_emb" and step == half - 1:
+            # no lower step reads the last codebook; a file may bring the table itself
+            sources[name] = None
+    return sources

@@ -1,7 +1,6 @@
 """From the hub's 16.7 GB to a folder that fits on a stick and loads in seconds.
 
-What departs from the textbook: the model is never in memory. Every tensor goes from the source's mapped file,
-quantised, to its place in the new one.
+The model is never in memory: each tensor goes from the source's file, quantised, to its place in the new one.
 """
 from __future__ import annotations
 
@@ -16,10 +15,12 @@ import torch
 from ..model import quantize
 from ..model.config import LMConfig, to_dict
 from ..talk.voice import Voice
-from . import checkpoint
-from .checkpoint import CheckpointError
-from .hub import OURS, SUMS, check_room, fetch, look
+from .checkpoint import CheckpointError, Header, compare, empty_lm, matrices, progress, quantized_at, read
+from .hub import OURS, SUMS, Files, check_room, fetch, look
 from .names import lm_names, tensors_of
+from .writer import Writer
+
+BLOCK = 2**24       # bytes of a file that are in memory while its checksum is taken
 
 
 def convert(source, folder, weights: str = "int4", revision: str | None = None) -> Path:
@@ -27,57 +28,82 @@ def convert(source, folder, weights: str = "int4", revision: str | None = None) 
 
     weights : "int8" (8.9 GB for the 7B) or "int4" (6 GB). Needs at most 3 GB of memory. Raises as `fetch`.
     """
-    files, folder = look(fetch(source, revision)), Path(folder)
+    files = look(fetch(source, revision))
+    folder = Path(folder)
     (folder / "voices").mkdir(parents=True, exist_ok=True)
     convert_lm(files.lm, files.lm_config, weights, folder / OURS["moshi_name"])
     shutil.copyfile(files.mimi, folder / OURS["mimi_name"])
     shutil.copyfile(files.tokenizer, folder / OURS["tokenizer_name"])
     for name, path in files.voices.items():
         Voice.load(path).save(folder / "voices" / f"{name}.safetensors")
-    about = {"lm": to_dict(files.lm_config), "mimi": to_dict(files.mimi_config),
-             "sampling": asdict(files.sampling), "weights": weights}
-    (folder / "config.json").write_text(json.dumps(about, indent=1) + "\n")
-    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-    (folder / SUMS).write_text("".join(f"{checksum(folder / n)}  {n}\n" for n in names if n != SUMS))
+    # the config comes last but one: a conversion that was cut off is no checkpoint
+    (folder / "config.json").write_text(_config(files, weights))
+    (folder / SUMS).write_text(_sums(folder))
     return folder
 
 
+def _config(files: Files, weights: str) -> str:
+    about = {
+        "lm": to_dict(files.lm_config),
+        "mimi": to_dict(files.mimi_config),
+        "sampling": asdict(files.sampling),
+        "weights": weights,
+    }
+    return json.dumps(about, indent=1) + "\n"
+
+
 @torch.no_grad()
-def convert_lm(source, config: LMConfig, weights: str, target, dtype: torch.dtype = torch.bfloat16) -> None:
+def convert_lm(header: Header, config: LMConfig, weights: str, target: Path,
+               dtype: torch.dtype = torch.bfloat16) -> None:
     """Quantise an official file into a converted one; no more than a tensor is in memory at a time."""
-    if stored := checkpoint.stored_weights(source):
-        raise CheckpointError(f"{source} holds {stored} weights already: convert the original")
-    model, table = checkpoint.empty_lm(config, dtype, weights), lm_names(config)
-    checkpoint.compare(source, checkpoint.shapes(source), table, {})
+    if header.weights:
+        raise CheckpointError(f"{header.path} holds {header.weights} weights already: convert the original")
+    table = lm_names(config)
+    compare(header, {name: place.shape for name, place in table.items()})
+    # what the new file will hold: a model that takes no memory tells
+    model = empty_lm(config, dtype, weights)
     made = tensors_of(model)
-    check_room(sum(t.nbytes for t in made.values()), Path(target), "choose another folder")
-    with (checkpoint.Writer(target, made, {"weights": weights}) as out,
-          checkpoint.progress("converting", source) as bar):
-        for place, tensor in zip(table.values(), checkpoint.read(source, table)):
-            if module := checkpoint.quantized_at(model, place):
-                for part, matrix in checkpoint.matrices(tensor, place, module):
-                    q, scale = quantize.quantise(matrix, weights)
-                    out.put(place.name.replace(".weight", ".q"), q, part)
-                    out.put(place.name.replace(".weight", ".scale"), scale, part)
-            else:
-                out.put(place.name, tensor.to(dtype), place.part or 0)
+    size = sum(tensor.nbytes for tensor in made.values())
+    check_room(size, target, "choose another folder")
+    with Writer(target, made, {"weights": weights}) as out, progress("converting", header.path) as bar:
+        for place, tensor in zip(table.values(), read(header.path, table)):
             bar.update(tensor.nbytes / 1e9)
+            module = quantized_at(model, place)
+            if module is None:
+                out.put(place.name, tensor.to(dtype), place.part or 0)
+                continue
+            owner = place.name.removesuffix("weight")
+            for part, matrix in matrices(tensor, place, module):
+                q, scale = quantize.quantise(matrix, weights)
+                out.put(owner + "q", q, part)
+                out.put(owner + "scale", scale, part)
+
+
+def _sums(folder: Path) -> str:
+    """A line for each file of a folder, as `sha256sum` writes them."""
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    names = sorted(path.relative_to(folder).as_posix() for path in paths)
+    lines = [f"{checksum(folder / name)}  {name}\n" for name in names if name != SUMS]
+    return "".join(lines)
 
 
 def verify(folder: Path) -> None:
     """Compare a folder with its SHA256SUMS, if it has them (as `sha256sum -c`). Raises CheckpointError."""
-    if not (folder / SUMS).is_file():
+    sums = folder / SUMS
+    if not sums.is_file():
         return
-    for line in (folder / SUMS).read_text().splitlines():
+    for line in sums.read_text().splitlines():
         wanted, _, name = line.partition("  ")
-        if not (folder / name).is_file() or checksum(folder / name) != wanted:
-            raise CheckpointError(f"{folder / name} is not what it was when it was made: copy it again")
+        path = folder / name
+        if not path.is_file() or checksum(path) != wanted:
+            raise CheckpointError(f"{path} is not what it was when it was made: copy it again")
 
 
 def checksum(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file, checkpoint.progress("checking", path) as bar:
-        while block := file.read(2**24):
+    with open(path, "rb") as file, progress("checking", path) as bar:
+        while block := file.read(BLOCK):
             digest.update(block)
             bar.update(len(block) / 1e9)
     return digest.hexdigest()

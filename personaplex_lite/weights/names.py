@@ -1,11 +1,12 @@
-"""Our names beside the official ones: config keywords, and the one rename table for tensors.
+"""The one rename table: where each tensor of an official file lives in our model.
 
-What departs from the textbook: we stack what the official code keeps apart (16 embedding tables, one weight
-per depth step), so several official tensors fill parts of one of ours. The table is a bijection all the same:
-every official tensor has exactly one place, and every place exactly one tensor.
+We stack what the official code keeps apart (16 embedding tables, one weight for each depth step), so several
+official tensors fill parts of one of ours. The table is a bijection all the same: every official tensor has
+exactly one place, and every place exactly one tensor.
 """
 from __future__ import annotations
 
+from collections import Counter
 from math import prod
 from typing import NamedTuple
 
@@ -23,113 +24,182 @@ class Place(NamedTuple):
     def of(self, tensors: dict[str, Tensor]) -> Tensor:
         """The tensor, seen in its official shape (a view: writing to it fills the model)."""
         whole = tensors[self.name]
-        return (whole if self.part is None else whole[self.part]).view(self.shape)
+        if self.part is not None:
+            whole = whole[self.part]
+        return whole.view(self.shape)
+
+
+class Table(dict[str, Place]):
+    """Official name -> place, filled line by line."""
+
+    def add(self, theirs: str, ours: str, shape: tuple[int, ...], part: int | None = None) -> None:
+        self[theirs] = Place(ours, part, shape)
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
-    return {n: t.detach() for n, t in [*model.named_parameters(), *model.named_buffers()]}
+    """Every parameter and buffer by our name, outside of autograd."""
+    named = [*model.named_parameters(), *model.named_buffers()]
+    return {name: tensor.detach() for name, tensor in named}
 
 
 def lm_names(config: LMConfig) -> dict[str, Place]:
-    c, k, d, dd = config, config.depth_steps, config.temporal.dim, config.depth.dim
-    table = {"text_emb.weight": Place("text_embed", None, (c.text_vocab + 1, d)),
-             "text_linear.weight": Place("text_head.weight", None, (c.text_vocab, d)),
-             "out_norm.alpha": Place("out_norm.alpha", None, (1, 1, d)),
-             "depformer_text_emb.weight": Place("depth.text_embed", None, (c.text_vocab + 1, dd))}
-    for i in range(c.rows - 1):
-        table[f"emb.{i}.weight"] = Place("audio_embed", i, (c.audio_vocab + 1, d))
-    for i in range(k):
-        table[f"depformer_in.{i}.weight"] = Place("depth.inputs.weight", i, (dd, d))
-        table[f"linears.{i}.weight"] = Place("depth.heads.weight", i, (c.audio_vocab, dd))
-        if i < k - 1:
-            table[f"depformer_emb.{i}.weight"] = Place("depth.audio_embed", i, (c.audio_vocab + 1, dd))
-    for n in range(c.temporal.layers):
-        theirs, ours, h = f"transformer.layers.{n}.", f"temporal.layers.{n}.", c.temporal.hidden
-        table |= _attention(theirs, ours, d)
-        table |= {f"{theirs}norm{j}.alpha": Place(f"{ours}norm{j}.alpha", None, (1, 1, d)) for j in (1, 2)}
-        table[theirs + "gating.linear_in.weight"] = Place(ours + "mlp.linear_in.weight", None, (2 * h, d))
-        table[theirs + "gating.linear_out.weight"] = Place(ours + "mlp.linear_out.weight", None, (d, h))
-    for n in range(c.depth.layers):
-        theirs, ours, h = f"depformer.layers.{n}.", f"depth.layers.{n}.", c.depth.hidden
-        table |= {f"{theirs}norm{j}.alpha": Place(f"{ours}norm{j}.alpha", None, (1, 1, dd)) for j in (1, 2)}
-        table[theirs + "self_attn.in_proj_weight"] = Place(ours + "in_proj.weight", None, (k * 3 * dd, dd))
-        table[theirs + "self_attn.out_proj.weight"] = Place(ours + "out_proj.weight", None, (k * dd, dd))
-        for i in range(k):
-            table[f"{theirs}gating.{i}.linear_in.weight"] = Place(ours + "linear_in.weight", i, (2 * h, dd))
-            table[f"{theirs}gating.{i}.linear_out.weight"] = Place(ours + "linear_out.weight", i, (dd, h))
+    """Official tensor name -> place, for a language model of these sizes."""
+    table = Table()
+    _lm_ends(table, config)
+    for number in range(config.temporal.layers):
+        _temporal_layer(table, number, config)
+    for number in range(config.depth.layers):
+        _depth_layer(table, number, config)
     return table
+
+
+def _lm_ends(table: Table, config: LMConfig) -> None:
+    """What stands before and after the two transformers: embeddings and heads."""
+    wide = config.temporal.dim
+    deep = config.depth.dim
+    words = config.text_vocab + 1        # one more than can be said: the initial token
+    sounds = config.audio_vocab + 1
+    table.add("text_emb.weight", "text_embed", (words, wide))
+    table.add("text_linear.weight", "text_head.weight", (config.text_vocab, wide))
+    table.add("out_norm.alpha", "out_norm.alpha", (1, 1, wide))
+    table.add("depformer_text_emb.weight", "depth.text_embed", (words, deep))
+    for row in range(config.rows - 1):
+        table.add(f"emb.{row}.weight", "audio_embed", (sounds, wide), row)
+    for step in range(config.depth_steps):
+        table.add(f"depformer_in.{step}.weight", "depth.inputs.weight", (deep, wide), step)
+        table.add(f"linears.{step}.weight", "depth.heads.weight", (config.audio_vocab, deep), step)
+        # nobody reads what the last step says
+        if step < config.depth_steps - 1:
+            table.add(f"depformer_emb.{step}.weight", "depth.audio_embed", (sounds, deep), step)
+
+
+def _temporal_layer(table: Table, number: int, config: LMConfig) -> None:
+    theirs = f"transformer.layers.{number}."
+    ours = f"temporal.layers.{number}."
+    dim = config.temporal.dim
+    hidden = config.temporal.hidden
+    _attention(table, theirs, ours, dim)
+    _norms(table, theirs, ours, dim)
+    table.add(theirs + "gating.linear_in.weight", ours + "mlp.linear_in.weight", (2 * hidden, dim))
+    table.add(theirs + "gating.linear_out.weight", ours + "mlp.linear_out.weight", (dim, hidden))
+
+
+def _depth_layer(table: Table, number: int, config: LMConfig) -> None:
+    theirs = f"depformer.layers.{number}."
+    ours = f"depth.layers.{number}."
+    dim = config.depth.dim
+    hidden = config.depth.hidden
+    steps = config.depth_steps
+    _norms(table, theirs, ours, dim)
+    # attention of all steps lies in one tensor, gating in one for each step
+    table.add(theirs + "self_attn.in_proj_weight", ours + "in_proj.weight", (steps * 3 * dim, dim))
+    table.add(theirs + "self_attn.out_proj.weight", ours + "out_proj.weight", (steps * dim, dim))
+    for step in range(steps):
+        gate = f"{theirs}gating.{step}."
+        table.add(gate + "linear_in.weight", ours + "linear_in.weight", (2 * hidden, dim), step)
+        table.add(gate + "linear_out.weight", ours + "linear_out.weight", (dim, hidden), step)
+
+
+def _attention(table: Table, theirs: str, ours: str, dim: int) -> None:
+    table.add(theirs + "self_attn.in_proj_weight", ours + "attn.in_proj.weight", (3 * dim, dim))
+    table.add(theirs + "self_attn.out_proj.weight", ours + "attn.out_proj.weight", (dim, dim))
+
+
+def _norms(table: Table, theirs: str, ours: str, dim: int) -> None:
+    for norm in ("norm1.alpha", "norm2.alpha"):
+        table.add(theirs + norm, ours + norm, (1, 1, dim))
 
 
 def mimi_names(config: MimiConfig) -> dict[str, Place]:
-    c, d, table = config, config.dim, {}
-    width, n = c.filters, len(c.ratios)
-    conv = "encoder.model.{}.conv.conv", "decoder.model.{}.convtr.convtr"
-    table |= _conv(conv[0].format(0), "encoder.first", (width, 1, c.kernel))
-    for i, ratio in enumerate(reversed(c.ratios)):
-        table |= _block(f"encoder.model.{1 + 3 * i}.", f"encoder.stages.{2 * i}.", width, c)
-        shape = (2 * width, width, 2 * ratio)
-        table |= _conv(conv[0].format(3 + 3 * i), f"encoder.stages.{2 * i + 1}", shape)
-        width *= 2
-    table |= _conv(conv[0].format(2 + 3 * n), "encoder.last", (d, width, c.last_kernel))
-    table |= _conv("decoder.model.0.conv.conv", "decoder.first", (width, d, c.kernel))
-    for i, ratio in enumerate(c.ratios):
-        shape = (width, width // 2, 2 * ratio)
-        table |= _conv(conv[1].format(2 + 3 * i), f"decoder.stages.{2 * i}", shape, bias=width // 2)
-        width //= 2
-        table |= _block(f"decoder.model.{3 + 3 * i}.", f"decoder.stages.{2 * i + 1}.", width, c)
-    table |= _conv(f"decoder.model.{2 + 3 * n}.conv.conv", "decoder.last", (1, width, c.last_kernel))
-    table["downsample.conv.conv.conv.weight"] = Place("downsample.weight", None, (d, d, 4))
-    table["upsample.convtr.convtr.convtr.weight"] = Place("upsample.weight", None, (d, 1, 4))
+    """Official tensor name -> place, for a codec of these sizes."""
+    table = Table()
+    _encoder(table, config)
+    _decoder(table, config)
+    dim = config.dim
+    table.add("downsample.conv.conv.conv.weight", "downsample.weight", (dim, dim, 4))
+    table.add("upsample.convtr.convtr.convtr.weight", "upsample.weight", (dim, 1, 4))
     for side in ("encoder_transformer", "decoder_transformer"):
-        for i in range(c.transformer.layers):
-            table |= _mimi_layer(f"{side}.transformer.layers.{i}.", f"{side}.layers.{i}.", c)
-    return table | _rvq("first", "semantic", 1, c) | _rvq("rest", "acoustic", c.codebooks_stored - 1, c)
-
-
-def _attention(theirs: str, ours: str, d: int) -> dict[str, Place]:
-    return {theirs + "self_attn.in_proj_weight": Place(ours + "attn.in_proj.weight", None, (3 * d, d)),
-            theirs + "self_attn.out_proj.weight": Place(ours + "attn.out_proj.weight", None, (d, d))}
-
-
-def _mimi_layer(theirs: str, ours: str, c: MimiConfig) -> dict[str, Place]:
-    d, h = c.transformer.dim, c.transformer.hidden
-    table = _attention(theirs, ours, d)
-    table[theirs + "linear1.weight"] = Place(ours + "mlp.linear1.weight", None, (h, d))
-    table[theirs + "linear2.weight"] = Place(ours + "mlp.linear2.weight", None, (d, h))
-    for j in (1, 2):
-        table[f"{theirs}layer_scale_{j}.scale"] = Place(f"{ours}scale{j}", None, (d,))
-        for kind in ("weight", "bias"):
-            table[f"{theirs}norm{j}.{kind}"] = Place(f"{ours}norm{j}.{kind}", None, (d,))
+        for number in range(config.transformer.layers):
+            theirs = f"{side}.transformer.layers.{number}."
+            _mimi_layer(table, theirs, f"{side}.layers.{number}.", config)
+    _rvq(table, "quantizer.rvq_first.", "rvq.semantic.", 1, config)
+    _rvq(table, "quantizer.rvq_rest.", "rvq.acoustic.", config.codebooks_stored - 1, config)
     return table
 
 
-def _conv(theirs: str, ours: str, shape: tuple, bias: int | None = None) -> dict[str, Place]:
-    return {theirs + ".weight": Place(ours + ".weight", None, shape),
-            theirs + ".bias": Place(ours + ".bias", None, (bias or shape[0],))}
+def _encoder(table: Table, config: MimiConfig) -> None:
+    """The convolutions on the way in. The official list counts activations too: three entries a stage."""
+    width = config.filters
+    _conv(table, "encoder.model.0.conv.conv", "encoder.first", (width, 1, config.kernel))
+    theirs = 1
+    for stage, ratio in enumerate(reversed(config.ratios)):
+        # a residual block, an activation, a convolution that goes to fewer and wider frames
+        _block(table, f"encoder.model.{theirs}.", f"encoder.stages.{2 * stage}.", width, config)
+        shape = (2 * width, width, 2 * ratio)
+        _conv(table, f"encoder.model.{theirs + 2}.conv.conv", f"encoder.stages.{2 * stage + 1}", shape)
+        width *= 2
+        theirs += 3
+    shape = (config.dim, width, config.last_kernel)
+    _conv(table, f"encoder.model.{theirs + 1}.conv.conv", "encoder.last", shape)
 
 
-def _block(theirs: str, ours: str, width: int, c: MimiConfig) -> dict[str, Place]:
-    inner = width // c.compress
-    return (_conv(theirs + "block.1.conv.conv", ours + "conv1", (inner, width, c.residual_kernel))
-            | _conv(theirs + "block.3.conv.conv", ours + "conv2", (width, inner, 1)))
+def _decoder(table: Table, config: MimiConfig) -> None:
+    """The convolutions on the way out: the encoder's, mirrored."""
+    width = config.filters * 2 ** len(config.ratios)
+    _conv(table, "decoder.model.0.conv.conv", "decoder.first", (width, config.dim, config.kernel))
+    theirs = 2
+    for stage, ratio in enumerate(config.ratios):
+        # a transposed convolution [in, out, kernel], then a residual block
+        half = width // 2
+        up = f"decoder.model.{theirs}.convtr.convtr"
+        _conv(table, up, f"decoder.stages.{2 * stage}", (width, half, 2 * ratio), outputs=half)
+        _block(table, f"decoder.model.{theirs + 1}.", f"decoder.stages.{2 * stage + 1}.", half, config)
+        width = half
+        theirs += 3
+    _conv(table, f"decoder.model.{theirs}.conv.conv", "decoder.last", (1, width, config.last_kernel))
 
 
-def _rvq(theirs: str, ours: str, books: int, c: MimiConfig) -> dict[str, Place]:
-    outer, inner = f"quantizer.rvq_{theirs}.", f"rvq.{ours}."
-    shapes = {"input_proj.weight": (c.codebook_dim, c.dim, 1),
-              "output_proj.weight": (c.dim, c.codebook_dim, 1)}
-    table = {outer + name: Place(inner + name, None, shape) for name, shape in shapes.items()}
-    for i in range(books):
-        book, mine = f"{outer}vq.layers.{i}._codebook.", f"{inner}codebooks.{i}."
-        table[book + "_initialized"] = Place(mine + "initialized", None, (1,))
-        table[book + "cluster_usage"] = Place(mine + "cluster_usage", None, (c.bins,))
-        table[book + "embedding_sum"] = Place(mine + "embedding_sum", None, (c.bins, c.codebook_dim))
-    return table
+def _conv(table: Table, theirs: str, ours: str, shape: tuple, outputs: int | None = None) -> None:
+    """A convolution and its bias, which has as many entries as the weight's first dimension, or `outputs`."""
+    table.add(theirs + ".weight", ours + ".weight", shape)
+    table.add(theirs + ".bias", ours + ".bias", (outputs or shape[0],))
+
+
+def _block(table: Table, theirs: str, ours: str, width: int, config: MimiConfig) -> None:
+    inner = width // config.compress
+    narrow = (inner, width, config.residual_kernel)
+    _conv(table, theirs + "block.1.conv.conv", ours + "conv1", narrow)
+    _conv(table, theirs + "block.3.conv.conv", ours + "conv2", (width, inner, 1))
+
+
+def _mimi_layer(table: Table, theirs: str, ours: str, config: MimiConfig) -> None:
+    dim = config.transformer.dim
+    hidden = config.transformer.hidden
+    _attention(table, theirs, ours, dim)
+    table.add(theirs + "linear1.weight", ours + "mlp.linear1.weight", (hidden, dim))
+    table.add(theirs + "linear2.weight", ours + "mlp.linear2.weight", (dim, hidden))
+    for half in ("1", "2"):
+        table.add(f"{theirs}layer_scale_{half}.scale", f"{ours}scale{half}", (dim,))
+        table.add(f"{theirs}norm{half}.weight", f"{ours}norm{half}.weight", (dim,))
+        table.add(f"{theirs}norm{half}.bias", f"{ours}norm{half}.bias", (dim,))
+
+
+def _rvq(table: Table, theirs: str, ours: str, books: int, config: MimiConfig) -> None:
+    inner = config.codebook_dim
+    table.add(theirs + "input_proj.weight", ours + "input_proj.weight", (inner, config.dim, 1))
+    table.add(theirs + "output_proj.weight", ours + "output_proj.weight", (config.dim, inner, 1))
+    for number in range(books):
+        book = f"{theirs}vq.layers.{number}._codebook."
+        mine = f"{ours}codebooks.{number}."
+        table.add(book + "_initialized", mine + "initialized", (1,))
+        table.add(book + "cluster_usage", mine + "cluster_usage", (config.bins,))
+        table.add(book + "embedding_sum", mine + "embedding_sum", (config.bins, inner))
 
 
 def check_bijection(model: nn.Module, table: dict[str, Place]) -> None:
     """Every element of the model has exactly one official home. Raises AssertionError otherwise."""
-    tensors, filled = tensors_of(model), {}
+    filled = Counter()
     for place in table.values():
-        filled[place.name] = filled.get(place.name, 0) + prod(place.shape)
-    assert filled == {n: t.numel() for n, t in tensors.items()}, "rename table and model disagree"
+        filled[place.name] += prod(place.shape)
+    there = {name: tensor.numel() for name, tensor in tensors_of(model).items()}
+    assert filled == there, "rename table and model disagree"
