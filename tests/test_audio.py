@@ -101,3 +101,12 @@ def test_the_command_never_overwrites_its_question(tmp_path, capsys):
     (tmp_path / "a.wav").mkdir()
     assert cli.main(["run", str(path), "-o", str(tmp_path / "a.wav")]) == 2
     assert "is a folder" in capsys.readouterr().err
+
+
+def test_a_tuple_is_one_sound_and_a_list_is_a_batch(tiny_agent):
+    chat = tiny_agent.chat(seed=1)
+    here = chat.save()
+    one = chat.run((16_000, TONE), wait=0, progress=False)
+    chat.restore(here)
+    [same] = chat.run([(16_000, TONE)], wait=0, progress=False)
+    assert (one.codes == same.codes).all()

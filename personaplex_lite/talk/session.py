@@ -249,7 +249,7 @@ class Session:
         ended. Raises ValueError if there is not one sound for each row, AudioError as `stream` does.
         """
         from tqdm import tqdm
-        many = isinstance(source, (list, tuple))
+        many = isinstance(source, list)         # a tuple is (rate, array), one sound
         sources = source if many else [source]
         sounds = self._read_sounds(sources, rate)
         said: list[list[Frame]] = [[] for _ in sounds]
