@@ -1,7 +1,7 @@
 """An agent: weights, codec, tokenizer and voices; and `load`, which finds and reads one."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,7 +53,7 @@ class Agent:
              greedy: bool = False, **options) -> Session:
         """Start a conversation (or several at once, one row each). Other options: see Session."""
         personas = [persona] if isinstance(persona, Persona) else list(persona)
-        seeds = [seed] * len(personas) if isinstance(seed, int) else list(seed)
+        seeds = list(seed) if isinstance(seed, Iterable) else [seed] * len(personas)
         if greedy:
             options["sampling"] = SamplingConfig.greedy()
         return Session(self, personas, seeds, **options)

@@ -273,3 +273,28 @@ def test_eight_depth_steps_need_a_user(tiny_agent, sounds):
     with pytest.raises(ValueError, match="no depth steps for the user"):
         session.step()
     assert first is not None and session.step(sounds[1, 0]).t == 1
+
+
+@pytest.mark.parametrize("seed", [np.int64(3), np.uint8(3), True, 3.0, "3", None, 2**63, -(2**63) - 1])
+def test_a_seed_is_a_whole_number_of_any_kind(tiny_agent, seed):
+    chat = tiny_agent.chat(seed=3)
+    if isinstance(seed, np.integer):
+        assert tiny_agent.chat(seed=seed).seeds == [3] == tiny_agent.chat([pp.Persona()], [seed]).seeds
+        return
+    for call in (lambda: tiny_agent.chat(seed=seed), lambda: chat.reset(0, pp.Persona(), seed)):
+        with pytest.raises(ValueError, match="whole number"):
+            call()
+    if seed is not None:                                    # a fork's None: the same seed goes on
+        with pytest.raises(ValueError, match="whole number"):
+            chat.fork(seed)
+    assert chat.seeds == [3] and int(chat.state.seed) == 3
+
+
+def test_who_it_is_travels_with_the_conversation(tiny_agent):
+    anna, peter = pp.Persona(role="you are anna"), pp.Persona(role="you are peter")
+    chat = tiny_agent.chat(anna, seed=1, progress=False)
+    assert (chat.fork().personas, chat.fork().seeds) == ([anna], [1])
+    other = chat.fork(seed=2, persona=peter, progress=False)
+    assert (other.personas, other.seeds, chat.personas) == ([peter], [2], [anna])
+    chat.reset(0, peter, 5, progress=False)
+    assert (chat.personas, chat.seeds) == ([peter], [5])

@@ -1,12 +1,22 @@
 """What people hand in, checked before anything moves: errors say what was wrong and what is right."""
 from __future__ import annotations
 
+import numbers
+
 import torch
 from torch import Tensor
 
 from ..model.checks import INTEGERS, check_codes
 from ..model.config import UNGIVEN, LMConfig
 from ..model.units import FRAME_SAMPLES
+
+
+def seed(value) -> int:
+    """A seed as a plain int. Raises ValueError unless it is a whole number that 64 bits hold."""
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or not -2**63 <= value < 2**63:
+        raise ValueError(f"seed: a whole number from -2^63 to 2^63 - 1, got {str(value)[:40]!r}")
+    return int(value)
 
 
 def as_tensor(value, name: str) -> Tensor:

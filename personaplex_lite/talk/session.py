@@ -55,7 +55,7 @@ class Session:
         self.agent = agent
         self.config = agent.lm.config
         self.personas = list(personas)
-        self.seeds = list(seeds)
+        self.seeds = [inputs.seed(value) for value in seeds]
         self.rows = len(self.personas)
         if not self.rows or len(self.seeds) != self.rows:
             raise ValueError(f"one seed for each persona: got {len(self.seeds)} and {self.rows}")
@@ -313,8 +313,11 @@ class Session:
 
     def fork(self, seed: int | None = None, persona: prompts.Persona | None = None, progress=True) -> Session:
         """A second conversation with the same past and weights; another seed, or a persona told now."""
+        # all is checked before anything is made
+        seeds = self.seeds if seed is None else [inputs.seed(seed)] * self.rows
+        personas = self.personas if persona is None else [persona] * self.rows
+        built = None if persona is None else self._prompt(persona)
         nobody = [prompts.Persona()] * self.rows        # nothing to read: the past comes with the state
-        seeds = [0] * self.rows
         other = Session(self.agent, nobody, seeds,
                         sampling=self.sampling,
                         predict_user=self.predict_user,
@@ -322,25 +325,36 @@ class Session:
                         ring=self.ring,
                         keep_persona=self.keep_persona)
         other.restore(self.save())
+        other.personas = list(personas)
         if seed is not None:
-            other.state.seed.fill_(seed)
-        if persona is not None:
-            built = [self._build(persona)] * self.rows
-            other.read(built, progress)
+            other.state.seed.fill_(seeds[0])
+        if built is not None:
+            other.read([built] * self.rows, progress)
         return other
 
     def reset(self, row: int, persona: prompts.Persona, seed: int = 0, progress: bool = True) -> None:
         """Begin one conversation of a batch anew; the others wait while its persona is read."""
+        # all is checked before anything changes
         row = range(self.rows)[row]         # counts from the end, too; raises IndexError
+        seed = inputs.seed(seed)
         nothing = prompts.build(None, "", self.config, self.agent.text)
         built = [nothing] * self.rows
-        built[row] = self._build(persona)
+        built[row] = self._prompt(persona)
         self.state.reset(torch.arange(self.rows) == row)
         self.state.seed[row] = seed
+        self.personas[row] = persona
+        self.seeds[row] = seed
         self.calls[row] = 0
         self.began[row] = 0
         self.owed[row] = 0
         self.read(built, progress)
+
+    def _prompt(self, persona: prompts.Persona) -> prompts.Prompt:
+        """A persona's prompt. Raises ValueError if it is too long, also for a ring that is to keep it."""
+        built = self._build(persona)
+        if self.keep_persona:
+            inputs.check_kept(len(built), self.config)
+        return built
 
     def _build(self, persona: prompts.Persona) -> prompts.Prompt:
         voice = self.agent.voice(persona.voice)
