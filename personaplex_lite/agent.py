@@ -44,10 +44,12 @@ class Agent:
             return Voice.load(self.voices[which])
         path = Path(which)
         if not path.suffix:
-            raise ValueError(f"unknown voice {which!r}: this checkpoint has "
-                             f"{', '.join(sorted(self.voices)) or 'none'}; "
+            known = ", ".join(sorted(self.voices)) or "none"
+            raise ValueError(f"unknown voice {which!r}: this checkpoint has {known}; "
                              "a path to a .wav of somebody speaking works too")
-        return Voice.load(path) if path.suffix in (".pt", ".safetensors") else Voice.from_wav(path, self.mimi)
+        if path.suffix in (".pt", ".safetensors"):
+            return Voice.load(path)
+        return Voice.from_wav(path, self.mimi)
 
     def chat(self, persona: Persona | Sequence[Persona] = NOBODY, seed: int | Sequence[int] = 0,
              greedy: bool = False, **options) -> Session:
@@ -72,8 +74,9 @@ def load(source=None, device: str = "cpu", weights: str | None = None, revision:
     """
     check_kind(weights)
     device = str(device)
-    if source in KNOWN:
-        ensure(*KNOWN[source](), weights or half(device), device, context)      # before 16.7 GB come down
+    if source in KNOWN:         # does it fit? asked before 16.7 GB come down
+        lm_config, mimi_config = KNOWN[source]()
+        ensure(lm_config, mimi_config, weights or half(device), device, context)
     folder = fetch(source or LITE, revision)
 
     # look: what is there, and is it whole

@@ -161,10 +161,15 @@ def _load(model: nn.Module, table: dict[str, Place], header: Header, device,
             module = quantized_at(model, place)
             if module is None:
                 place.of(tensors).copy_(tensor)
-                continue
-            for part, matrix in matrices(tensor, place, module):
-                module.fill(matrix.to(device), part)
+            else:
+                _quantise(tensor, place, module)
     model.eval().requires_grad_(False)
+
+
+def _quantise(tensor: Tensor, place: Place, module: quantize.QuantLinear) -> None:
+    """Quantise a float tensor into a module, on the module's device."""
+    for part, matrix in matrices(tensor, place, module):
+        module.fill(matrix.to(module.q.device), part)
 
 
 def compare(header: Header, wanted: dict[str, tuple[int, ...]], halves: bool = False) -> None:
