@@ -210,8 +210,7 @@ class Session:
                     self.grid.load(self.state.grid, row, p.cache)
         self.began = [now if len(p) else then for p, now, then in zip(built, self.calls, self.began)]
         if self.keep_persona:
-            kept, first = self.state.temporal.kept, torch.tensor(pinned, device=self.agent.device)
-            self.state.temporal.kept.copy_(torch.where(first, self.state.t, kept))
+            self.state.temporal.pin(torch.tensor(pinned, device=self.agent.device), self.state.t)
         if self.state.ears is not None:
             self.state.ears.reset(torch.tensor([len(p) > 0 for p in built]))
 
