@@ -36,21 +36,29 @@ class CausalConv1d(nn.Module):
     pad : "constant" (zeros) or "replicate" (the first value stands for all that came before it).
     """
 
-    def __init__(self, c_in: int, c_out: int, kernel: int, stride: int = 1, bias: bool = True,
-                 pad: str = "constant"):
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        kernel: int,
+        stride: int = 1,
+        bias: bool = True,
+        pad: str = "constant",
+    ):
         super().__init__()
         self.stride = stride
         self.pad = pad
         self.memory = kernel - stride
         self.weight = nn.Parameter(torch.empty(c_out, c_in, kernel))
         self.bias = nn.Parameter(torch.zeros(c_out)) if bias else None
-        nn.init.normal_(self.weight, std=(c_in * kernel) ** -0.5)
+        inputs = c_in * kernel
+        nn.init.normal_(self.weight, std=inputs ** -0.5)
 
     def new_state(self, batch: int) -> ConvState:
         """Empty memory for `batch` conversations."""
         c_in = self.weight.shape[1]
         past = self.weight.new_zeros(batch, c_in, self.memory)
-        started = torch.zeros(batch, dtype=torch.bool, device=past.device)
+        started = past.new_zeros(batch, dtype=torch.bool)
         return ConvState(past, started)
 
     def forward(self, x: Tensor, state: ConvState | None = None, active: Tensor | None = None) -> Tensor:
@@ -78,12 +86,14 @@ class CausalConv1d(nn.Module):
             edge = first.expand(-1, -1, self.memory)
             return edge if repeats else torch.zeros_like(edge)
         if repeats:
-            return torch.where(state.started[:, None, None], state.past, first)
+            started = state.started[:, None, None]
+            return torch.where(started, state.past, first)
         return state.past
 
     def _remember(self, x: Tensor, state: ConvState, active: Tensor | None) -> None:
         """Keep the end of x in rows that move on."""
-        end = x[..., x.shape[-1] - self.memory:]
+        begin = x.shape[-1] - self.memory
+        end = x[..., begin:]
         state.past.copy_(keep(active, end, state.past))
         if self.pad == "replicate":
             begun = torch.ones_like(state.started)
@@ -95,15 +105,24 @@ class CausalConv1d(nn.Module):
         if x.shape[-1] > FEW * self.stride + self.memory:
             return F.conv1d(x, self.weight, self.bias, self.stride)
         # Few steps: lay the windows side by side, then one matrix product.
-        windows = x.unfold(-1, kernel, self.stride).transpose(1, 2)       # [b, n, c, k]
-        y = F.linear(windows.flatten(2), self.weight.flatten(1), self.bias)
+        windows = x.unfold(-1, kernel, self.stride)           # [b, c, n, k]
+        rows = windows.transpose(1, 2).flatten(2)             # [b, n, c · k]
+        y = F.linear(rows, self.weight.flatten(1), self.bias)
         return y.transpose(1, 2)
 
 
 class CausalConvTranspose1d(nn.Module):
     """Upsampling convolution; each input spreads over `kernel` outputs, `stride` of which are new."""
 
-    def __init__(self, c_in: int, c_out: int, kernel: int, stride: int, groups: int = 1, bias: bool = True):
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        kernel: int,
+        stride: int,
+        groups: int = 1,
+        bias: bool = True,
+    ):
         super().__init__()
         self.stride = stride
         self.groups = groups
@@ -111,7 +130,8 @@ class CausalConvTranspose1d(nn.Module):
         self.memory = kernel - stride
         self.weight = nn.Parameter(torch.empty(c_in, c_out // groups, kernel))
         self.bias = nn.Parameter(torch.zeros(c_out)) if bias else None
-        nn.init.normal_(self.weight, std=(kernel // stride * c_in / groups) ** -0.5)
+        inputs = kernel // stride * c_in / groups
+        nn.init.normal_(self.weight, std=inputs ** -0.5)
 
     def new_state(self, batch: int) -> ConvTransposeState:
         """Empty memory for `batch` conversations."""
@@ -126,7 +146,8 @@ class CausalConvTranspose1d(nn.Module):
         # Earlier inputs reach into the first outputs; the last outputs wait for later inputs.
         if state is not None:
             y[..., :self.memory] += state.tail
-            state.tail.copy_(keep(active, y[..., n:], state.tail))
+            unfinished = y[..., n:]
+            state.tail.copy_(keep(active, unfinished, state.tail))
         y = y[..., :n]
         # The bias comes once a sample, so after the overlap.
         if self.bias is None:
@@ -135,12 +156,16 @@ class CausalConvTranspose1d(nn.Module):
 
     def _spread(self, x: Tensor) -> Tensor:
         """Each input over its `kernel` outputs, added up: [b, c_in, n] -> [b, c_out, n · stride + memory]."""
-        if self.groups > 1 or x.shape[-1] > FEW or self.memory != self.stride:
+        many = x.shape[-1] > FEW
+        halves = self.memory == self.stride
+        if many or not halves or self.groups > 1:
             return F.conv_transpose1d(x, self.weight, None, self.stride, groups=self.groups)
         # Few steps: one matrix product gives each input's two halves, a stride long each.
-        z = F.linear(x.mT, self.weight.flatten(1).mT)
-        z = z.unflatten(-1, (self.c_out, 2, self.stride))             # [b, n, c, half, stride]
+        weight = self.weight.flatten(1).mT
+        z = F.linear(x.mT, weight)
+        z = z.unflatten(-1, (self.c_out, 2, self.stride))
+        first, second = z.unbind(3)                           # [b, n, c, stride]
         # A second half lies on top of the next input's first half.
-        y = F.pad(z[:, :, :, 0], (0, 0, 0, 0, 0, 1))                  # [b, n + 1, c, stride]
-        y[:, 1:] += z[:, :, :, 1]
+        y = F.pad(first, (0, 0, 0, 0, 0, 1))                  # [b, n + 1, c, stride]
+        y[:, 1:] += second
         return y.transpose(1, 2).flatten(2)

@@ -24,11 +24,13 @@ class PerStep(nn.Module):
 
     def __init__(self, steps: int, out: int, inner: int):
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(steps, out, inner) * inner ** -0.5)
+        scale = inner ** -0.5
+        self.weight = nn.Parameter(torch.randn(steps, out, inner) * scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """The first k steps at once: x [k, n, in] -> [k, n, out]."""
-        return torch.bmm(x, self.weight[:len(x)].mT)
+        weight = self.weight[:len(x)]
+        return torch.bmm(x, weight.mT)
 
     def at(self, k: int, x: Tensor) -> Tensor:
         """Step k alone: x [n, in] -> [n, out]."""
@@ -53,11 +55,14 @@ class DepthLayer(nn.Module):
         # Each step looks at itself and the steps before it.
         qkv = self.in_proj(self.norm1(x))
         qkv = qkv.unflatten(-1, (3, self.heads, -1))              # [k, n, 3, h, e]
-        q, key, value = qkv.permute(2, 1, 3, 0, 4).unbind(0)      # three [n, h, k, e]
+        qkv = qkv.permute(2, 1, 3, 0, 4)                          # [3, n, h, k, e]
+        q, key, value = qkv.unbind(0)
         seen = F.scaled_dot_product_attention(q, key, value, is_causal=True)
-        x = x + self.out_proj(seen.permute(2, 0, 1, 3).flatten(2))
+        seen = seen.permute(2, 0, 1, 3)                           # [k, n, h, e]
+        x = x + self.out_proj(seen.flatten(2))
         # Then each thinks for itself.
-        gate, value = self.linear_in(self.norm2(x)).chunk(2, -1)
+        y = self.linear_in(self.norm2(x))
+        gate, value = y.chunk(2, -1)
         return x + self.linear_out(F.silu(gate) * value)
 
     def step(self, x: Tensor, k: int, cache: Tensor, first: int) -> Tensor:
@@ -65,12 +70,15 @@ class DepthLayer(nn.Module):
         qkv = self.in_proj.at(k, self.norm1(x))
         qkv = qkv.unflatten(-1, (3, self.heads, 1, -1))           # [n, 3, h, 1, e]
         q, key, value = qkv.unbind(1)
-        cache[0][:, :, k] = key[:, :, 0]
-        cache[1][:, :, k] = value[:, :, 0]
-        keys, values = cache[:, :, :, first:k + 1]                # two [n, h, steps seen, e]
-        seen = F.scaled_dot_product_attention(q, keys, values)
+        # Remember this step, look at all that may be seen.
+        keys, values = cache                                      # two [n, h, steps, e]
+        keys[:, :, k:k + 1] = key
+        values[:, :, k:k + 1] = value
+        visible = slice(first, k + 1)
+        seen = F.scaled_dot_product_attention(q, keys[:, :, visible], values[:, :, visible])
         x = x + self.out_proj.at(k, seen.flatten(1))
-        gate, value = self.linear_in.at(k, self.norm2(x)).chunk(2, -1)
+        y = self.linear_in.at(k, self.norm2(x))
+        gate, value = y.chunk(2, -1)
         return x + self.linear_out.at(k, F.silu(gate) * value)
 
 
@@ -85,11 +93,14 @@ class Depth(nn.Module):
         self.steps = steps
         self.inputs = PerStep(steps, dim, config.temporal.dim)
         # One row more than there are tokens: the start token.
-        self.text_embed = nn.Parameter(torch.randn(config.text_vocab + 1, dim) * 0.1)
-        self.audio_embed = nn.Parameter(torch.randn(steps - 1, config.audio_vocab + 1, dim) * 0.1)
+        text = torch.randn(config.text_vocab + 1, dim)
+        audio = torch.randn(steps - 1, config.audio_vocab + 1, dim)
+        self.text_embed = nn.Parameter(text * 0.1)
+        self.audio_embed = nn.Parameter(audio * 0.1)
         self.layers = nn.ModuleList()
         for _ in range(size.layers):
-            self.layers.append(DepthLayer(steps, dim, size.heads, size.hidden))
+            layer = DepthLayer(steps, dim, size.heads, size.hidden)
+            self.layers.append(layer)
         self.heads = PerStep(steps, config.audio_vocab, dim)
 
     def forward(self, hidden: Tensor, text: Tensor, audio: Tensor) -> Tensor:
@@ -102,14 +113,23 @@ class Depth(nn.Module):
         # Each step is told the token before its own: the text, then the codes.
         told = [embed(self.text_embed, text)]
         for k in range(steps - 1):
-            told.append(embed(self.audio_embed[k], audio[:, k]))
-        x = self.inputs(hidden.expand(steps, -1, -1)) + torch.stack(told)     # [k, n, D]
+            code = audio[:, k]
+            told.append(embed(self.audio_embed[k], code))
+        same = hidden.expand(steps, -1, -1)           # [k, n, d]
+        x = self.inputs(same) + torch.stack(told)     # [k, n, D]
         for layer in self.layers:
             x = layer(x)
         return self.heads(x).transpose(0, 1)
 
-    def sample(self, hidden: Tensor, text: Tensor, forced: Tensor, draw: Callable[[int, Tensor], Tensor],
-               steps: int | None = None, ring: str = "exact") -> Tensor:
+    def sample(
+        self,
+        hidden: Tensor,
+        text: Tensor,
+        forced: Tensor,
+        draw: Callable[[int, Tensor], Tensor],
+        steps: int | None = None,
+        ring: str = "exact",
+    ) -> Tensor:
         """Draw one frame, step by step; returns what was drawn, int64 [n, steps].
 
         hidden [n, d]; text int64 [n]; forced int64 [n, steps]: what later steps are told (-2: the draw);
@@ -138,9 +158,10 @@ class Depth(nn.Module):
 
     def _new_cache(self, hidden: Tensor, steps: int) -> Tensor:
         """Room for one frame's keys and values: [layers, 2, n, h, steps, e]."""
+        layers = len(self.layers)
         heads = self.layers[0].heads
-        dim = self.text_embed.shape[1]
-        return hidden.new_empty(len(self.layers), 2, len(hidden), heads, steps, dim // heads)
+        head_dim = self.text_embed.shape[1] // heads
+        return hidden.new_empty(layers, 2, len(hidden), heads, steps, head_dim)
 
 
 def embed(table: Tensor, tokens: Tensor) -> Tensor:

@@ -74,7 +74,8 @@ class Grid:
 
     def column(self, state: GridState, t: Tensor) -> Tensor:
         """[b, 17]: the complete column t - 1, which the model reads."""
-        return state.cells[self._column(t - 1)]
+        before = self._column(t - 1)
+        return state.cells[before]
 
     def target(self, state: GridState, t: Tensor) -> Tensor:
         """[b, 17]: what is given of column t, -2 where the model decides."""
@@ -93,7 +94,9 @@ class Grid:
 
     def frame(self, state: GridState, t: Tensor) -> Tensor:
         """[b, 17]: the newest complete frame, t - max_delay, after column t was filled."""
-        return state.cells[self._at(t[:, None] - self.max_delay + self.delays)]
+        complete = t - self.max_delay
+        where = self._at(complete[:, None] + self.delays)
+        return state.cells[where]
 
     def load(self, state: GridState, row: int, cells: Tensor) -> None:
         """Replace one conversation's cells, [1, 17, w], as a recorded voice asks; given ones stay given."""
@@ -106,7 +109,8 @@ class Grid:
 
     def _column(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Index triple of the whole column t [b]."""
-        return self._at(t[:, None].expand(-1, len(self.delays)))
+        rows = len(self.delays)
+        return self._at(t[:, None].expand(-1, rows))
 
     def _at(self, column: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Index triple of one cell in each row; column [b, 17]: which one."""

@@ -24,8 +24,10 @@ class LM(nn.Module):
         self.config = config
         dim = config.temporal.dim
         # One row more than there are tokens: the start token.
-        self.text_embed = nn.Parameter(torch.randn(config.text_vocab + 1, dim) * 0.25)
-        self.audio_embed = nn.Parameter(torch.randn(config.rows - 1, config.audio_vocab + 1, dim) * 0.25)
+        text = torch.randn(config.text_vocab + 1, dim)
+        audio = torch.randn(config.rows - 1, config.audio_vocab + 1, dim)
+        self.text_embed = nn.Parameter(text * 0.25)
+        self.audio_embed = nn.Parameter(audio * 0.25)
         self.temporal = Transformer(config.temporal)
         self.out_norm = RMSNorm(dim)
         self.text_head = nn.Linear(dim, config.text_vocab, bias=False)
@@ -35,20 +37,26 @@ class LM(nn.Module):
         """columns int64 [..., 17], -1 = no input -> [..., d], the sum of 17 embeddings."""
         text = columns[..., 0]
         tokens = columns[..., 1:]
-        entries = self.audio_embed.shape[1]
         # The 16 audio tables as one long table: each row's tokens begin where its own table does.
-        first = torch.arange(tokens.shape[-1], device=tokens.device) * entries
-        ids = tokens.clamp(min=0) + first
+        entries = self.audio_embed.shape[1]
+        rows = torch.arange(tokens.shape[-1], device=tokens.device)
+        ids = tokens.clamp(min=0) + rows * entries
         heard = (tokens >= 0).to(self.audio_embed.dtype)
         # Look up and add in one kernel; "no input" counts nothing.
-        audio = F.embedding_bag(ids.flatten(0, -2), self.audio_embed.flatten(0, 1), mode="sum",
-                                per_sample_weights=heard.flatten(0, -2))
+        audio = F.embedding_bag(
+            ids.flatten(0, -2),
+            self.audio_embed.flatten(0, 1),
+            mode="sum",
+            per_sample_weights=heard.flatten(0, -2),
+        )
         return audio.view(*text.shape, -1) + embed(self.text_embed, text)
 
     def hidden(self, columns: Tensor) -> Tensor:
         """Offline: columns [b, t, 17] from the first on -> hidden [b, t, d]."""
-        start = torch.zeros(len(columns), dtype=torch.int64, device=columns.device)
-        return self.out_norm(self.temporal(self.embed(columns), start))
+        x = self.embed(columns)
+        start = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        y = self.temporal(x, start)
+        return self.out_norm(y)
 
     def forward(self, grid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Teacher-forced over a delayed grid [b, 17, 1 + t] (`grid.delay`). Returns, for columns 1..t: hidden
@@ -60,7 +68,8 @@ class LM(nn.Module):
         target = columns[:, 1:]
         text = target[..., 0]
         codes = target[..., 1:1 + self.config.depth_steps]
-        audio = self.depth(hidden.flatten(0, 1), text.flatten(), codes.flatten(0, 1))
+        frames = hidden.flatten(0, 1)                                  # [n, d], n = b · t
+        audio = self.depth(frames, text.flatten(), codes.flatten(0, 1))
         audio = audio.unflatten(0, text.shape)
         return hidden, self.text_head(hidden).float(), audio.float()
 

@@ -60,14 +60,17 @@ class SEANetEncoder(nn.Module):
         self.first = CausalConv1d(1, width, config.kernel)
         self.stages = nn.ModuleList()           # in order of use: block, down, block, down, …
         for ratio in reversed(config.ratios):
-            self.stages.append(ResidualBlock(width, config))
-            self.stages.append(CausalConv1d(width, 2 * width, 2 * ratio, ratio))
+            block = ResidualBlock(width, config)
+            down = CausalConv1d(width, 2 * width, kernel=2 * ratio, stride=ratio)
+            self.stages.extend([block, down])
             width *= 2
         self.last = CausalConv1d(width, config.dim, config.last_kernel)
 
     def forward(self, x: Tensor, run) -> Tensor:
         x = run(self.first, x)
-        for block, down in zip(self.stages[::2], self.stages[1::2]):
+        blocks = self.stages[::2]
+        downs = self.stages[1::2]
+        for block, down in zip(blocks, downs):
             x = block(x, run)
             x = run(down, F.elu(x))
         return run(self.last, F.elu(x))
@@ -82,14 +85,17 @@ class SEANetDecoder(nn.Module):
         self.first = CausalConv1d(config.dim, width, config.kernel)
         self.stages = nn.ModuleList()           # in order of use: up, block, up, block, …
         for ratio in config.ratios:
-            self.stages.append(CausalConvTranspose1d(width, width // 2, 2 * ratio, ratio))
+            up = CausalConvTranspose1d(width, width // 2, kernel=2 * ratio, stride=ratio)
             width //= 2
-            self.stages.append(ResidualBlock(width, config))
+            block = ResidualBlock(width, config)
+            self.stages.extend([up, block])
         self.last = CausalConv1d(width, 1, config.last_kernel)
 
     def forward(self, x: Tensor, run) -> Tensor:
         x = run(self.first, x)
-        for up, block in zip(self.stages[::2], self.stages[1::2]):
+        ups = self.stages[::2]
+        blocks = self.stages[1::2]
+        for up, block in zip(ups, blocks):
             x = run(up, F.elu(x))
             x = block(x, run)
         return run(self.last, F.elu(x))
@@ -101,11 +107,12 @@ class Mimi(nn.Module):
     def __init__(self, config: MimiConfig):
         super().__init__()
         self.config = config
+        dim = config.dim
         self.encoder = SEANetEncoder(config)
         self.encoder_transformer = Transformer(config.transformer)
-        self.downsample = CausalConv1d(config.dim, config.dim, 4, 2, bias=False, pad="replicate")
+        self.downsample = CausalConv1d(dim, dim, kernel=4, stride=2, bias=False, pad="replicate")
         self.rvq = SplitRVQ(config)
-        self.upsample = CausalConvTranspose1d(config.dim, config.dim, 4, 2, groups=config.dim, bias=False)
+        self.upsample = CausalConvTranspose1d(dim, dim, kernel=4, stride=2, groups=dim, bias=False)
         self.decoder_transformer = Transformer(config.transformer)
         self.decoder = SEANetDecoder(config)
 
@@ -139,7 +146,8 @@ class Mimi(nn.Module):
         """
         x = checks.sound(wav, self.config, state)
         with torch.no_grad():
-            latent = self.latent(x.to(self.downsample.weight), state, active)
+            x = x.to(self.downsample.weight)
+            latent = self.latent(x, state, active)
             return self.rvq.encode(latent)
 
     def decode(self, codes: Tensor, state: MimiState | None = None, active: Tensor | None = None) -> Tensor:

@@ -41,7 +41,8 @@ def _to_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
     largest = weight.abs().amax(1)
     scale = (largest.clamp(min=TINY) / 127).bfloat16()
     # Divide by the scale as it is stored, so that its own rounding does no harm.
-    q = (weight / scale.float()[:, None]).round()
+    q = weight / scale.float()[:, None]
+    q = q.round()
     return q.clamp(-128, 127).to(torch.int8), scale
 
 
@@ -52,15 +53,19 @@ def _to_int4(weight: Tensor) -> tuple[Tensor, Tensor]:
     # Sixteen levels from the lowest number of a group to the highest; level 8 is the middle.
     groups = weight.view(outputs, -1, GROUP)                        # [o, g, 32]
     low, high = groups.aminmax(dim=-1)
-    step = ((high - low).clamp(min=TINY) / 15).bfloat16()           # [o, g]
+    span = (high - low).clamp(min=TINY)
+    step = (span / 15).bfloat16()                                   # [o, g]
     middle = (low + 8 * step.float()).bfloat16()
-    levels = (groups - middle.float()[..., None]) / step.float()[..., None] + 8
-    q = levels.round().clamp(0, 15).to(torch.uint8)
+    # Again by the numbers as they are stored.
+    away = groups - middle.float()[..., None]
+    levels = away / step.float()[..., None] + 8
+    q = levels.round().clamp(0, 15)
+    q = q.to(torch.uint8)
     # Two numbers to a byte; groups before outputs, as torch's kernel wants the scales.
     pairs = q.view(outputs, inputs // 2, 2)
     packed = pairs[..., 0] | pairs[..., 1] << 4
-    scale = torch.stack([step, middle], -1).transpose(0, 1)
-    return packed, scale.contiguous()
+    scale = torch.stack([step, middle], -1)                         # [o, g, 2]
+    return packed, scale.transpose(0, 1).contiguous()
 
 
 def dequantise(q: Tensor, scale: Tensor) -> Tensor:
@@ -68,7 +73,8 @@ def dequantise(q: Tensor, scale: Tensor) -> Tensor:
     if q.dtype == torch.int8:
         return q.to(scale.dtype) * scale[:, None]
     levels = _unpacked(q).unflatten(1, (-1, GROUP))                            # [o, g, 32]
-    step, middle = scale.transpose(0, 1).unsqueeze(-2).unbind(-1)              # [o, g, 1]
+    scale = scale.transpose(0, 1).unsqueeze(-2)                                # [o, g, 1, 2]
+    step, middle = scale.unbind(-1)
     groups = (levels.to(scale.dtype) - 8) * step + middle
     return groups.flatten(1)
 
@@ -169,10 +175,12 @@ def _fused():
 def prepare(model: nn.Module, kind: str) -> None:
     """Replace the linear maps of an LM's two transformers by empty quantised ones, on the same device."""
     from .depth import PerStep
-    for owner in [*model.temporal.modules(), *model.depth.modules()]:
+    owners = [*model.temporal.modules(), *model.depth.modules()]
+    for owner in owners:
         for name, child in list(owner.named_children()):
-            if isinstance(child, (nn.Linear, PerStep)) and name != "heads":
-                *parts, out, inner = child.weight.shape      # parts: none, or the number of steps
-                with child.weight.device:
-                    quantised = QuantLinear(kind, out, inner, *parts)
-                setattr(owner, name, quantised)
+            if name == "heads" or not isinstance(child, (nn.Linear, PerStep)):
+                continue
+            *parts, out, inner = child.weight.shape      # parts: none, or the number of steps
+            with child.weight.device:
+                quantised = QuantLinear(kind, out, inner, *parts)
+            setattr(owner, name, quantised)

@@ -78,8 +78,10 @@ class ResidualQuantizer(nn.Module):
 
     def decode(self, codes: Tensor) -> Tensor:
         """codes [b, q, t] -> [b, t, dim], what the entries add up to."""
-        entries = [book.decode(code) for book, code in zip(self.codebooks, codes.unbind(1))]
-        return self.output_proj(sum(entries))
+        total = 0
+        for book, code in zip(self.codebooks, codes.unbind(1)):
+            total = total + book.decode(code)
+        return self.output_proj(total)
 
 
 class SplitRVQ(nn.Module):

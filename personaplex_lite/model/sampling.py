@@ -38,7 +38,8 @@ def exponential(seed: Tensor, t: Tensor, row: int, ids: Tensor) -> Tensor:
 
 def _shifted(x: Tensor, bits: int) -> Tensor:
     """x >> bits with zeros coming in from the left: torch's own repeats the sign."""
-    return (x >> bits) & ((1 << (64 - bits)) - 1)
+    ones = (1 << (64 - bits)) - 1
+    return (x >> bits) & ones
 
 
 def sample(logits: Tensor, temperature: float, top_k: int, seed: Tensor, t: Tensor, row: int) -> Tensor:
@@ -46,7 +47,8 @@ def sample(logits: Tensor, temperature: float, top_k: int, seed: Tensor, t: Tens
     if temperature == 0:
         return logits.argmax(-1)
     count = min(top_k, logits.shape[-1])
-    p, ids = torch.softmax(logits / temperature, -1).topk(count)        # [b, count]
+    p = torch.softmax(logits / temperature, -1)
+    p, ids = p.topk(count)                            # [b, count]
     noise = exponential(seed, t, row, ids)
     best = (p / noise).argmax(-1, keepdim=True)
     return ids.gather(-1, best)[:, 0]
@@ -68,4 +70,5 @@ class Dice:
             self.logits.append(logits)
         row = 1 + k
         temperature = self.sampling.audio_temperature
-        return sample(logits, temperature, self.sampling.audio_top_k, self.seed, self.t, row)
+        top_k = self.sampling.audio_top_k
+        return sample(logits, temperature, top_k, self.seed, self.t, row)

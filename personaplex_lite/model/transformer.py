@@ -96,7 +96,8 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.shape[:-1]
-        if x.is_cuda or x.dtype != torch.float32 or not 2 <= rows.numel() <= 4:
+        few = 2 <= rows.numel() <= 4
+        if not few or x.is_cuda or x.dtype != torch.float32:
             return super().forward(x)
         columns = x.flatten(0, -2).T
         y = self.weight @ columns
@@ -143,11 +144,13 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, view: View, store=None) -> Tensor:
         """x [b, n, dim] -> same; store(k, v) puts them in the ring and returns what is in it."""
-        qkv = self.in_proj(x).unflatten(-1, (3 * self.heads, -1))        # [b, n, 3h, d]
+        heads = self.heads
+        qkv = self.in_proj(x)
+        qkv = qkv.unflatten(-1, (3 * heads, -1))                         # [b, n, 3h, d]
         # Queries and keys are turned by the angles of their steps.
-        turned = rotate(qkv[:, :, :2 * self.heads], view.rope)
+        turned = rotate(qkv[:, :, :2 * heads], view.rope)
         q, k = turned.chunk(2, dim=2)                                    # [b, n, h, d]
-        v = qkv[:, :, 2 * self.heads:]
+        v = qkv[:, :, 2 * heads:]
         # What can be seen: the ring, or x itself.
         if store is None:
             keys = k.transpose(1, 2)                                     # [b, h, keys, d]
@@ -157,7 +160,8 @@ class Attention(nn.Module):
         # Pinned keys are looked at from nearer by.
         near = None
         if view.near is not None:
-            near = rotate(qkv[:, :, :self.heads], view.near).transpose(1, 2)
+            near = rotate(qkv[:, :, :heads], view.near)
+            near = near.transpose(1, 2)
         y = attend(q.transpose(1, 2), keys, values, view, near)          # [b, h, n, d]
         return self.out_proj(y.transpose(1, 2).flatten(2))
 
@@ -185,7 +189,8 @@ class GatedMLP(nn.Module):
         self.linear_out = Linear(hidden, dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, value = self.linear_in(x).chunk(2, dim=-1)
+        y = self.linear_in(x)
+        gate, value = y.chunk(2, dim=-1)
         return self.linear_out(F.silu(gate) * value)
 
 
@@ -239,9 +244,17 @@ class Transformer(nn.Module):
     def __init__(self, config: TransformerConfig):
         super().__init__()
         self.config = config
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
+        self.layers = nn.ModuleList()
+        for _ in range(config.layers):
+            self.layers.append(Layer(config))
 
-    def new_state(self, batch: int, chunk: int = 1, ring: str = "exact", pinning: bool = False) -> KVState:
+    def new_state(
+        self,
+        batch: int,
+        chunk: int = 1,
+        ring: str = "exact",
+        pinning: bool = False,
+    ) -> KVState:
         """Empty memory. ring: "exact" (a stream equals the offline model for ever) or "official"; pinning:
         some first steps may be kept for good (`KVState.pin`).
         """
@@ -250,10 +263,11 @@ class Transformer(nn.Module):
         slots = size.context
         if ring == "exact":
             slots += chunk - 1
-        k = weight.new_zeros(size.layers, batch, size.heads, slots, size.dim // size.heads)
+        head_dim = size.dim // size.heads
+        k = weight.new_zeros(size.layers, batch, size.heads, slots, head_dim)
         v = torch.zeros_like(k)
-        pos = torch.full((batch, slots), -1, dtype=torch.int64, device=weight.device)
-        kept = torch.zeros(batch, dtype=torch.int64, device=weight.device) if pinning else None
+        pos = weight.new_full((batch, slots), -1, dtype=torch.int64)
+        kept = weight.new_zeros(batch, dtype=torch.int64) if pinning else None
         return KVState(k, v, pos, kept, chunk, official=ring == "official")
 
     def visible(self, query: Tensor, key: Tensor, official: bool) -> Tensor:
@@ -262,15 +276,19 @@ class Transformer(nn.Module):
         k = key[:, None, :]
         # The official code counts the context from the chunk's end, and one short.
         last = query[:, -1:, None] + 1 if official else q
-        seen = (k >= 0) & (k <= q) & (k > last - self.config.context)
-        return seen[:, None]
+        past = (k >= 0) & (k <= q)
+        recent = k > last - self.config.context
+        return (past & recent)[:, None]
 
     def forward(self, x: Tensor, t: Tensor, state: KVState | None = None,
                 active: Tensor | None = None) -> Tensor:
         """x [b, n, dim] -> same; rows that are not active [b] leave no trace in the state."""
-        query = t[:, None] + torch.arange(x.shape[1], device=x.device)      # [b, n]
+        new = torch.arange(x.shape[1], device=x.device)
+        query = t[:, None] + new                                            # [b, n]
         if state is None:
-            view = View(rope_table(query, self.config), self.visible(query, query, official=False))
+            rope = rope_table(query, self.config)
+            mask = self.visible(query, query, official=False)
+            view = View(rope, mask)
             for layer in self.layers:
                 x = layer(x, view)
             return x
