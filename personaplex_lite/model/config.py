@@ -8,7 +8,10 @@ Sources: PersonaPlex paper (arXiv 2602.06053), Moshi paper (arXiv 2410.00037), t
 """
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
+
+from .units import SAMPLE_RATE
 
 UNGIVEN = -2       # a cell that the model has yet to fill
 NO_INPUT = -1      # "nothing here": embeds to zero
@@ -45,15 +48,12 @@ class MimiConfig:
     codebook_dim: int = 256
     codebooks_stored: int = 32   # in the file; a conversation uses the first `codebooks`
     codebooks: int = 8
-    sample_rate: int = 24_000
+    sample_rate: int = SAMPLE_RATE
 
     @property
     def hop(self) -> int:
         """Samples between two steps of the convolutions (960: 25 Hz)."""
-        hop = 1
-        for ratio in self.ratios:
-            hop *= ratio
-        return hop
+        return math.prod(self.ratios)
 
     @property
     def frame_size(self) -> int:
@@ -62,6 +62,7 @@ class MimiConfig:
 
     @property
     def frame_rate(self) -> float:
+        """Frames in a second (12.5 Hz)."""
         return self.sample_rate / self.frame_size
 
     @classmethod
@@ -86,10 +87,12 @@ class LMConfig:
 
     @property
     def rows(self) -> int:
+        """Rows of the grid (17)."""
         return len(self.delays)
 
     @property
     def codebooks(self) -> int:
+        """Codes that a voice takes in one frame (8)."""
         return (self.rows - 1) // 2
 
     @property
@@ -104,12 +107,14 @@ class LMConfig:
 
     @property
     def max_delay(self) -> int:
+        """Columns until a frame is complete (1)."""
         return max(self.delays)
 
     @property
     def initial(self) -> tuple[int, ...]:
         """The start token of each row: one past its vocabulary."""
-        return (self.text_vocab, *[self.audio_vocab] * (self.rows - 1))
+        audio = (self.audio_vocab,) * (self.rows - 1)
+        return self.text_vocab, *audio
 
     @classmethod
     def from_official(cls, config: dict) -> LMConfig:
@@ -126,33 +131,56 @@ class SamplingConfig:
     text_top_k: int = 25
 
     def __post_init__(self):
-        warm = all(isinstance(x, (int, float)) and 0 <= x < float("inf")
-                   for x in (self.audio_temperature, self.text_temperature))
-        if not warm or not all(isinstance(k, int) and k >= 1 for k in (self.audio_top_k, self.text_top_k)):
+        temperatures = (self.audio_temperature, self.text_temperature)
+        counts = (self.audio_top_k, self.text_top_k)
+        if not all(map(_is_temperature, temperatures)) or not all(map(_is_count, counts)):
             raise ValueError("sampling: temperatures must be numbers >= 0 and each top_k "
                              f"a whole number >= 1, got {asdict(self)}")
 
     @classmethod
     def greedy(cls) -> SamplingConfig:
+        """Always the likeliest token."""
         return cls(audio_temperature=0.0, text_temperature=0.0)
 
 
+def _is_temperature(value) -> bool:
+    return isinstance(value, (int, float)) and 0 <= value < math.inf
+
+
+def _is_count(value) -> bool:
+    return isinstance(value, int) and value >= 1
+
+
 def personaplex_7b() -> tuple[LMConfig, MimiConfig]:
+    """The released model's sizes."""
     return LMConfig(), MimiConfig()
 
 
 def moshiko() -> tuple[LMConfig, MimiConfig]:
     """Moshi's own weights: the same model with 8 depth steps (it never guesses the user)."""
     lm = LMConfig()
-    return replace(lm, depth_steps=8, depth=replace(lm.depth, context=8)), MimiConfig()
+    depth = replace(lm.depth, context=8)
+    return replace(lm, depth_steps=8, depth=depth), MimiConfig()
 
 
 def tiny() -> tuple[LMConfig, MimiConfig]:
     """Random-weight sizes for tests: a few milliseconds a frame, says nothing."""
-    lm = LMConfig(TransformerConfig(32, 2, 2, 48, 24), TransformerConfig(16, 2, 2, 24, 16), 16, 60, 32,
-                  silence=tuple(i % 32 for i in SILENCE_7B), sine=tuple(i % 32 for i in SINE_7B))
-    mimi = MimiConfig(dim=16, filters=2, bins=32, codebook_dim=8, codebooks_stored=8,
-                      transformer=TransformerConfig(16, 1, 2, 32, 10, "mimi"))
+    lm = LMConfig(
+        temporal=TransformerConfig(32, 2, 2, 48, 24),
+        depth=TransformerConfig(16, 2, 2, 24, 16),
+        text_vocab=60,
+        audio_vocab=32,
+        silence=_folded(SILENCE_7B, 32),
+        sine=_folded(SINE_7B, 32),
+    )
+    mimi = MimiConfig(
+        dim=16,
+        filters=2,
+        transformer=TransformerConfig(16, 1, 2, 32, 10, "mimi"),
+        bins=32,
+        codebook_dim=8,
+        codebooks_stored=8,
+    )
     return lm, mimi
 
 
@@ -163,49 +191,97 @@ def to_dict(config) -> dict:
 
 def from_dict(cls, data: dict):
     """The inverse of `to_dict`: nested transformer configs and tuples come back as such."""
-    return cls(**{k: TransformerConfig(**v) if isinstance(v, dict) else tuple(v) if isinstance(v, list) else v
-                  for k, v in data.items()})
+    values = dict(data)
+    for name, value in data.items():
+        if isinstance(value, dict):
+            values[name] = TransformerConfig(**value)
+        elif isinstance(value, list):
+            values[name] = tuple(value)
+    return cls(**values)
 
 
 def _mimi_config(config: dict) -> MimiConfig:
-    """`MimiConfig.from_official`."""
-    s, q, t = config["seanet"], config["quantizer"], config["transformer"]
-    _expect(s, n_residual_layers=1, causal=True, activation="ELU", norm="none", true_skip=True)
-    _expect(t, causal=True, gating="none", norm="layer_norm", positional_embedding="rope")
+    """`MimiConfig.from_official`: our name on the left, the official one on the right."""
+    seanet = config["seanet"]
+    quantizer = config["quantizer"]
+    transformer = config["transformer"]
+    _expect(seanet, n_residual_layers=1, causal=True, activation="ELU", norm="none", true_skip=True)
+    _expect(transformer, causal=True, gating="none", norm="layer_norm", positional_embedding="rope")
     return MimiConfig(
-        dim=s["dimension"], filters=s["n_filters"], ratios=tuple(s["ratios"]), kernel=s["kernel_size"],
-        residual_kernel=s["residual_kernel_size"], last_kernel=s["last_kernel_size"],
-        compress=s["compress"], bins=q["bins"], codebook_dim=q["dimension"], codebooks_stored=q["n_q"],
-        codebooks=config.get("active_codebooks", 8), sample_rate=config.get("sample_rate", 24_000),
+        dim=seanet["dimension"],
+        filters=seanet["n_filters"],
+        ratios=tuple(seanet["ratios"]),
+        kernel=seanet["kernel_size"],
+        residual_kernel=seanet["residual_kernel_size"],
+        last_kernel=seanet["last_kernel_size"],
+        compress=seanet["compress"],
         transformer=TransformerConfig(
-            t["d_model"], t["num_layers"], t["num_heads"], t["dim_feedforward"], t["context"], "mimi",
-            float(t["max_period"]), t["layer_scale"]))
+            dim=transformer["d_model"],
+            layers=transformer["num_layers"],
+            heads=transformer["num_heads"],
+            hidden=transformer["dim_feedforward"],
+            context=transformer["context"],
+            kind="mimi",
+            max_period=float(transformer["max_period"]),
+            layer_scale=transformer["layer_scale"],
+        ),
+        bins=quantizer["bins"],
+        codebook_dim=quantizer["dimension"],
+        codebooks_stored=quantizer["n_q"],
+        codebooks=config.get("active_codebooks", 8),
+        sample_rate=config.get("sample_rate", SAMPLE_RATE),
+    )
 
 
 def _lm_config(config: dict) -> LMConfig:
-    """`LMConfig.from_official`."""
-    c = config
-    _expect(c, gating="silu", norm="rms_norm_f32", positional_embedding="rope", layer_scale=None,
+    """`LMConfig.from_official`: our name on the left, the official one on the right."""
+    _expect(config, gating="silu", norm="rms_norm_f32", positional_embedding="rope", layer_scale=None,
             depformer_pos_emb="none", depformer_weights_per_step=True, depformer_multi_linear=True)
-    wide = gated_width(c["dim"], int(c["hidden_scale"] * c["dim"]))
-    deep = gated_width(c["depformer_dim"], c["depformer_dim_feedforward"])
-    period = float(c["max_period"])
-    steps = c["dep_q"]
+    dim = config["dim"]
+    depth_dim = config["depformer_dim"]
     return LMConfig(
-        TransformerConfig(c["dim"], c["num_layers"], c["num_heads"], wide, c["context"], "lm", period),
-        TransformerConfig(c["depformer_dim"], c["depformer_num_layers"], c["depformer_num_heads"], deep,
-                          steps),
-        depth_steps=steps, text_vocab=c["text_card"], audio_vocab=c["card"], delays=tuple(c["delays"]),
-        pad=c["existing_text_padding_id"],
-        silence=tuple(i % c["card"] for i in SILENCE_7B), sine=tuple(i % c["card"] for i in SINE_7B))
+        temporal=TransformerConfig(
+            dim=dim,
+            layers=config["num_layers"],
+            heads=config["num_heads"],
+            hidden=gated_width(dim, int(config["hidden_scale"] * dim)),
+            context=config["context"],
+            max_period=float(config["max_period"]),
+        ),
+        depth=TransformerConfig(
+            dim=depth_dim,
+            layers=config["depformer_num_layers"],
+            heads=config["depformer_num_heads"],
+            hidden=gated_width(depth_dim, config["depformer_dim_feedforward"]),
+            context=config["dep_q"],      # the official number here is stored and ignored
+        ),
+        depth_steps=config["dep_q"],
+        text_vocab=config["text_card"],
+        audio_vocab=config["card"],
+        delays=tuple(config["delays"]),
+        pad=config["existing_text_padding_id"],
+        silence=_folded(SILENCE_7B, config["card"]),
+        sine=_folded(SINE_7B, config["card"]),
+    )
 
 
 def gated_width(dim: int, feedforward: int) -> int:
     """Width of a SwiGLU that costs as much as a plain MLP of width `feedforward` (two thirds of it)."""
-    return 21 * dim // 8 if feedforward == 4 * dim else 2 * feedforward // 3
+    if feedforward == 4 * dim:
+        return 21 * dim // 8      # the official rounding of 8/3, for the usual width
+    return 2 * feedforward // 3
 
 
-def _expect(config: dict, **wanted):
-    wrong = {k: config[k] for k, v in wanted.items() if k in config and config[k] != v}
+def _folded(codes: tuple[int, ...], bins: int) -> tuple[int, ...]:
+    """The codes of the released Mimi, brought into a smaller codebook."""
+    return tuple(code % bins for code in codes)
+
+
+def _expect(config: dict, **wanted) -> None:
+    """Raise ValueError if the config asks for something else; what it leaves out is taken as wanted."""
+    wrong = {}
+    for name, value in wanted.items():
+        if config.get(name, value) != value:
+            wrong[name] = config[name]
     if wrong:
         raise ValueError(f"config: this model is not built here: {wrong} (supported: {wanted})")

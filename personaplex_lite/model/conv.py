@@ -36,72 +36,136 @@ class CausalConv1d(nn.Module):
     pad : "constant" (zeros) or "replicate" (the first value stands for all that came before it).
     """
 
-    def __init__(self, c_in: int, c_out: int, kernel: int, stride: int = 1, bias: bool = True,
-                 pad: str = "constant"):
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        kernel: int,
+        stride: int = 1,
+        bias: bool = True,
+        pad: str = "constant",
+    ):
         super().__init__()
+        self.stride = stride
+        self.pad = pad
+        self.memory = kernel - stride
         self.weight = nn.Parameter(torch.empty(c_out, c_in, kernel))
         self.bias = nn.Parameter(torch.zeros(c_out)) if bias else None
-        self.stride, self.pad, self.memory = stride, pad, kernel - stride
-        nn.init.normal_(self.weight, std=(c_in * kernel) ** -0.5)
+        inputs = c_in * kernel
+        nn.init.normal_(self.weight, std=inputs ** -0.5)
 
     def new_state(self, batch: int) -> ConvState:
-        w = self.weight
-        return ConvState(w.new_zeros(batch, w.shape[1], self.memory),
-                         torch.zeros(batch, dtype=torch.bool, device=w.device))
+        """Empty memory for `batch` conversations."""
+        c_in = self.weight.shape[1]
+        past = self.weight.new_zeros(batch, c_in, self.memory)
+        started = past.new_zeros(batch, dtype=torch.bool)
+        return ConvState(past, started)
 
     def forward(self, x: Tensor, state: ConvState | None = None, active: Tensor | None = None) -> Tensor:
-        """x : [b, c_in, n] -> [b, c_out, ceil(n / stride)]; with a state, n is a multiple of the stride."""
+        """x : [b, c_in, n] -> [b, c_out, ceil(n / stride)].
+
+        With a state, n is a multiple of the stride: ValueError otherwise.
+        """
         missing = -x.shape[-1] % self.stride
+        if state is not None and missing:
+            raise ValueError(f"a stream comes in multiples of {self.stride} steps, got {x.shape[-1]}")
+        past = self._before(x, state)
+        # Offline only: the last window may want more than there is.
         if state is None:
-            edge = x[..., :1].expand(-1, -1, self.memory)
-            past = edge if self.pad == "replicate" else torch.zeros_like(edge)
             x = F.pad(x, (0, missing), mode=self.pad)
-        else:
-            if missing:
-                raise ValueError(f"a stream comes in multiples of {self.stride} steps, got {x.shape[-1]}")
-            past = state.past
-            if self.pad == "replicate":
-                past = torch.where(state.started[:, None, None], past, x[..., :1])
         x = torch.cat([past, x], dim=-1)
         if state is not None:
-            state.past.copy_(keep(active, x[..., x.shape[-1] - self.memory:], state.past))
-            if self.pad == "replicate":
-                state.started.copy_(keep(active, torch.ones_like(state.started), state.started))
+            self._remember(x, state, active)
+        return self._convolve(x)
+
+    def _before(self, x: Tensor, state: ConvState | None) -> Tensor:
+        """[b, c_in, k - s]: the inputs that came before x, or what stands for them at the beginning."""
+        first = x[..., :1]
+        repeats = self.pad == "replicate"
+        if state is None:
+            edge = first.expand(-1, -1, self.memory)
+            return edge if repeats else torch.zeros_like(edge)
+        if repeats:
+            started = state.started[:, None, None]
+            return torch.where(started, state.past, first)
+        return state.past
+
+    def _remember(self, x: Tensor, state: ConvState, active: Tensor | None) -> None:
+        """Keep the end of x in rows that move on."""
+        begin = x.shape[-1] - self.memory
+        end = x[..., begin:]
+        state.past.copy_(keep(active, end, state.past))
+        if self.pad == "replicate":
+            begun = torch.ones_like(state.started)
+            state.started.copy_(keep(active, begun, state.started))
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        """[b, c_in, memory + n] -> [b, c_out, n / stride], nothing padded."""
+        kernel = self.weight.shape[-1]
         if x.shape[-1] > FEW * self.stride + self.memory:
             return F.conv1d(x, self.weight, self.bias, self.stride)
-        windows = x.unfold(-1, self.weight.shape[-1], self.stride).transpose(1, 2)       # [b, n, c, k]
-        return F.linear(windows.flatten(2), self.weight.flatten(1), self.bias).transpose(1, 2)
+        # Few steps: lay the windows side by side, then one matrix product.
+        windows = x.unfold(-1, kernel, self.stride)           # [b, c, n, k]
+        rows = windows.transpose(1, 2).flatten(2)             # [b, n, c · k]
+        y = F.linear(rows, self.weight.flatten(1), self.bias)
+        return y.transpose(1, 2)
 
 
 class CausalConvTranspose1d(nn.Module):
     """Upsampling convolution; each input spreads over `kernel` outputs, `stride` of which are new."""
 
-    def __init__(self, c_in: int, c_out: int, kernel: int, stride: int, groups: int = 1, bias: bool = True):
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        kernel: int,
+        stride: int,
+        groups: int = 1,
+        bias: bool = True,
+    ):
         super().__init__()
+        self.stride = stride
+        self.groups = groups
+        self.c_out = c_out
+        self.memory = kernel - stride
         self.weight = nn.Parameter(torch.empty(c_in, c_out // groups, kernel))
         self.bias = nn.Parameter(torch.zeros(c_out)) if bias else None
-        self.stride, self.groups, self.c_out, self.memory = stride, groups, c_out, kernel - stride
-        nn.init.normal_(self.weight, std=(kernel // stride * c_in / groups) ** -0.5)
+        inputs = kernel // stride * c_in / groups
+        nn.init.normal_(self.weight, std=inputs ** -0.5)
 
     def new_state(self, batch: int) -> ConvTransposeState:
-        return ConvTransposeState(self.weight.new_zeros(batch, self.c_out, self.memory))
+        """Empty memory for `batch` conversations."""
+        tail = self.weight.new_zeros(batch, self.c_out, self.memory)
+        return ConvTransposeState(tail)
 
     def forward(self, x: Tensor, state: ConvTransposeState | None = None,
                 active: Tensor | None = None) -> Tensor:
         """x : [b, c_in, n] -> [b, c_out, n · stride]"""
         n = x.shape[-1] * self.stride
         y = self._spread(x)
+        # Earlier inputs reach into the first outputs; the last outputs wait for later inputs.
         if state is not None:
             y[..., :self.memory] += state.tail
-            state.tail.copy_(keep(active, y[..., n:], state.tail))
+            unfinished = y[..., n:]
+            state.tail.copy_(keep(active, unfinished, state.tail))
         y = y[..., :n]
-        return y if self.bias is None else y + self.bias[:, None]     # once a sample, so after the overlap
+        # The bias comes once a sample, so after the overlap.
+        if self.bias is None:
+            return y
+        return y + self.bias[:, None]
 
     def _spread(self, x: Tensor) -> Tensor:
         """Each input over its `kernel` outputs, added up: [b, c_in, n] -> [b, c_out, n · stride + memory]."""
-        if self.groups > 1 or x.shape[-1] > FEW or self.memory != self.stride:
+        many = x.shape[-1] > FEW
+        halves = self.memory == self.stride
+        if many or not halves or self.groups > 1:
             return F.conv_transpose1d(x, self.weight, None, self.stride, groups=self.groups)
-        z = F.linear(x.mT, self.weight.flatten(1).mT).unflatten(-1, (self.c_out, 2, self.stride))
-        y = F.pad(z[:, :, :, 0], (0, 0, 0, 0, 0, 1))                  # [b, n + 1, c, stride]
-        y[:, 1:] += z[:, :, :, 1]
+        # Few steps: one matrix product gives each input's two halves, a stride long each.
+        weight = self.weight.flatten(1).mT
+        z = F.linear(x.mT, weight)
+        z = z.unflatten(-1, (self.c_out, 2, self.stride))
+        first, second = z.unbind(3)                           # [b, n, c, stride]
+        # A second half lies on top of the next input's first half.
+        y = F.pad(first, (0, 0, 0, 0, 0, 1))                  # [b, n + 1, c, stride]
+        y[:, 1:] += second
         return y.transpose(1, 2).flatten(2)

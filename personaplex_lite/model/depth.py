@@ -24,11 +24,13 @@ class PerStep(nn.Module):
 
     def __init__(self, steps: int, out: int, inner: int):
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(steps, out, inner) * inner ** -0.5)
+        scale = inner ** -0.5
+        self.weight = nn.Parameter(torch.randn(steps, out, inner) * scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """The first k steps at once: x [k, n, in] -> [k, n, out]."""
-        return torch.bmm(x, self.weight[:len(x)].mT)
+        weight = self.weight[:len(x)]
+        return torch.bmm(x, weight.mT)
 
     def at(self, k: int, x: Tensor) -> Tensor:
         """Step k alone: x [n, in] -> [n, out]."""
@@ -36,43 +38,70 @@ class PerStep(nn.Module):
 
 
 class DepthLayer(nn.Module):
+    """Pre-norm attention and SwiGLU over the steps of one frame, e dims a head."""
+
     def __init__(self, k: int, dim: int, heads: int, hidden: int):
         super().__init__()
         self.heads = heads
-        self.norm1, self.norm2 = RMSNorm(dim), RMSNorm(dim)
-        self.in_proj, self.out_proj = PerStep(k, 3 * dim, dim), PerStep(k, dim, dim)
-        self.linear_in, self.linear_out = PerStep(k, 2 * hidden, dim), PerStep(k, dim, hidden)
+        self.norm1 = RMSNorm(dim)
+        self.norm2 = RMSNorm(dim)
+        self.in_proj = PerStep(k, 3 * dim, dim)          # rows: q, k, v; each head by head
+        self.out_proj = PerStep(k, dim, dim)
+        self.linear_in = PerStep(k, 2 * hidden, dim)     # SwiGLU: first half is squashed, second multiplies
+        self.linear_out = PerStep(k, dim, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
         """All steps at once, teacher-forced: x [k, n, D], k may be fewer than the weights have."""
-        qkv = self.in_proj(self.norm1(x)).unflatten(-1, (3, self.heads, -1))
-        q, key, v = qkv.permute(2, 1, 3, 0, 4).unbind(0)      # [k, n, 3, h, e] -> three [n, h, k, e]
-        y = F.scaled_dot_product_attention(q, key, v, is_causal=True)
-        x = x + self.out_proj(y.permute(2, 0, 1, 3).flatten(2))
-        gate, value = self.linear_in(self.norm2(x)).chunk(2, -1)
+        # Each step looks at itself and the steps before it.
+        qkv = self.in_proj(self.norm1(x))
+        qkv = qkv.unflatten(-1, (3, self.heads, -1))              # [k, n, 3, h, e]
+        qkv = qkv.permute(2, 1, 3, 0, 4)                          # [3, n, h, k, e]
+        q, key, value = qkv.unbind(0)
+        seen = F.scaled_dot_product_attention(q, key, value, is_causal=True)
+        seen = seen.permute(2, 0, 1, 3)                           # [k, n, h, e]
+        x = x + self.out_proj(seen.flatten(2))
+        # Then each thinks for itself.
+        y = self.linear_in(self.norm2(x))
+        gate, value = y.chunk(2, -1)
         return x + self.linear_out(F.silu(gate) * value)
 
     def step(self, x: Tensor, k: int, cache: Tensor, first: int) -> Tensor:
         """Step k alone: x [n, D]; writes keys and values to cache [2, n, h, steps, e]; sees first..k."""
-        q, *new = self.in_proj.at(k, self.norm1(x)).unflatten(-1, (3, self.heads, 1, -1)).unbind(1)
-        for kept, one in zip(cache, new):
-            kept[:, :, k] = one[:, :, 0]
-        key, v = cache[:, :, :, first:k + 1]
-        x = x + self.out_proj.at(k, F.scaled_dot_product_attention(q, key, v).flatten(1))
-        gate, value = self.linear_in.at(k, self.norm2(x)).chunk(2, -1)
+        qkv = self.in_proj.at(k, self.norm1(x))
+        qkv = qkv.unflatten(-1, (3, self.heads, 1, -1))           # [n, 3, h, 1, e]
+        q, key, value = qkv.unbind(1)
+        # Remember this step, look at all that may be seen.
+        keys, values = cache                                      # two [n, h, steps, e]
+        keys[:, :, k:k + 1] = key
+        values[:, :, k:k + 1] = value
+        visible = slice(first, k + 1)
+        seen = F.scaled_dot_product_attention(q, keys[:, :, visible], values[:, :, visible])
+        x = x + self.out_proj.at(k, seen.flatten(1))
+        y = self.linear_in.at(k, self.norm2(x))
+        gate, value = y.chunk(2, -1)
         return x + self.linear_out.at(k, F.silu(gate) * value)
 
 
 class Depth(nn.Module):
+    """Step 0 reads the text token and gives code 0; step k reads code k - 1 and gives code k."""
+
     def __init__(self, config: LMConfig):
         super().__init__()
-        c, k, dim = config.depth, config.depth_steps, config.depth.dim
-        self.steps = k
-        self.inputs = PerStep(k, dim, config.temporal.dim)
-        self.text_embed = nn.Parameter(torch.randn(config.text_vocab + 1, dim) * 0.1)
-        self.audio_embed = nn.Parameter(torch.randn(k - 1, config.audio_vocab + 1, dim) * 0.1)
-        self.layers = nn.ModuleList(DepthLayer(k, dim, c.heads, c.hidden) for _ in range(c.layers))
-        self.heads = PerStep(k, config.audio_vocab, dim)
+        size = config.depth
+        dim = size.dim
+        steps = config.depth_steps
+        self.steps = steps
+        self.inputs = PerStep(steps, dim, config.temporal.dim)
+        # One row more than there are tokens: the start token.
+        text = torch.randn(config.text_vocab + 1, dim)
+        audio = torch.randn(steps - 1, config.audio_vocab + 1, dim)
+        self.text_embed = nn.Parameter(text * 0.1)
+        self.audio_embed = nn.Parameter(audio * 0.1)
+        self.layers = nn.ModuleList()
+        for _ in range(size.layers):
+            layer = DepthLayer(steps, dim, size.heads, size.hidden)
+            self.layers.append(layer)
+        self.heads = PerStep(steps, config.audio_vocab, dim)
 
     def forward(self, hidden: Tensor, text: Tensor, audio: Tensor) -> Tensor:
         """Teacher-forced logits of the first k steps.
@@ -80,16 +109,27 @@ class Depth(nn.Module):
         hidden [n, d]; text int64 [n]; audio int64 [n, k] (the last step's token is only a target, never read)
         -> [n, k, audio_vocab]
         """
-        k = audio.shape[1]
-        previous = torch.stack([embed(self.text_embed, text)] +
-                               [embed(self.audio_embed[i], audio[:, i]) for i in range(k - 1)])   # [k, n, D]
-        x = self.inputs(hidden.expand(k, -1, -1)) + previous
+        steps = audio.shape[1]
+        # Each step is told the token before its own: the text, then the codes.
+        told = [embed(self.text_embed, text)]
+        for k in range(steps - 1):
+            code = audio[:, k]
+            told.append(embed(self.audio_embed[k], code))
+        same = hidden.expand(steps, -1, -1)           # [k, n, d]
+        x = self.inputs(same) + torch.stack(told)     # [k, n, D]
         for layer in self.layers:
             x = layer(x)
         return self.heads(x).transpose(0, 1)
 
-    def sample(self, hidden: Tensor, text: Tensor, forced: Tensor, draw: Callable[[int, Tensor], Tensor],
-               steps: int | None = None, ring: str = "exact") -> Tensor:
+    def sample(
+        self,
+        hidden: Tensor,
+        text: Tensor,
+        forced: Tensor,
+        draw: Callable[[int, Tensor], Tensor],
+        steps: int | None = None,
+        ring: str = "exact",
+    ) -> Tensor:
         """Draw one frame, step by step; returns what was drawn, int64 [n, steps].
 
         hidden [n, d]; text int64 [n]; forced int64 [n, steps]: what later steps are told (-2: the draw);
@@ -97,21 +137,35 @@ class Depth(nn.Module):
         last step, as the official code's cache does.
         """
         steps = steps or self.steps
-        n, dim, heads = len(hidden), self.text_embed.shape[1], self.layers[0].heads
-        cache = hidden.new_empty(len(self.layers), 2, n, heads, steps, dim // heads)
-        drawn, x = [], embed(self.text_embed, text)
+        cache = self._new_cache(hidden, steps)
+        drawn = []
+        told = embed(self.text_embed, text)
         for k in range(steps):
-            x = x + self.inputs.at(k, hidden)
-            first = 1 if ring == "official" and k == self.steps - 1 else 0
-            for i, layer in enumerate(self.layers):
-                x = layer.step(x, k, cache[i], first)
-            drawn.append(draw(k, self.heads.at(k, x).float()))
+            # What is to be said, and the token before this one, become one code.
+            x = told + self.inputs.at(k, hidden)
+            hides_first = ring == "official" and k == self.steps - 1
+            for layer, remembered in zip(self.layers, cache):
+                x = layer.step(x, k, remembered, first=int(hides_first))
+            logits = self.heads.at(k, x)
+            code = draw(k, logits.float())
+            drawn.append(code)
+            # The next step is told this code, or the one that is known already.
             if k + 1 < steps:
-                told = torch.where(forced[:, k] == UNGIVEN, drawn[-1], forced[:, k])
-                x = embed(self.audio_embed[k], told)
+                known = forced[:, k]
+                code = torch.where(known == UNGIVEN, code, known)
+                told = embed(self.audio_embed[k], code)
         return torch.stack(drawn, 1)
+
+    def _new_cache(self, hidden: Tensor, steps: int) -> Tensor:
+        """Room for one frame's keys and values: [layers, 2, n, h, steps, e]."""
+        layers = len(self.layers)
+        heads = self.layers[0].heads
+        head_dim = self.text_embed.shape[1] // heads
+        return hidden.new_empty(layers, 2, len(hidden), heads, steps, head_dim)
 
 
 def embed(table: Tensor, tokens: Tensor) -> Tensor:
     """Rows of a table; the token -1 (no input) is a row of zeros."""
-    return F.embedding(tokens.clamp(min=0), table) * (tokens >= 0).unsqueeze(-1).to(table.dtype)
+    rows = F.embedding(tokens.clamp(min=0), table)
+    heard = (tokens >= 0).unsqueeze(-1)
+    return rows * heard.to(table.dtype)

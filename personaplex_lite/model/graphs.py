@@ -23,13 +23,16 @@ def capture(step: Callable[[Tensor], Tensor], example: Tensor, state: State) -> 
     """
     if not example.is_cuda:
         return step
-    before, given = state.snapshot(), example.clone()
+    before = state.snapshot()
+    given = example.clone()      # the address that every replay reads from
+    # Warm up beside the main stream, as torch asks for.
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side), torch.no_grad():
         for _ in range(WARM_UP):
             step(given)
     torch.cuda.current_stream().wait_stream(side)
+    # Record one step; undo what warming up has done to the state.
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph), torch.no_grad():
         result = step(given)

@@ -32,6 +32,11 @@ class MimiState(State):
 
 
 class ResidualBlock(nn.Module):
+    """x plus what two convolutions make of it.
+
+    run(conv, x), here and below, gives each convolution its own memory (`_runner`).
+    """
+
     def __init__(self, channels: int, config: MimiConfig):
         super().__init__()
         inner = channels // config.compress
@@ -41,7 +46,9 @@ class ResidualBlock(nn.Module):
             self.conv2.weight.mul_(0.5)     # start near the identity
 
     def forward(self, x: Tensor, run) -> Tensor:
-        return x + run(self.conv2, F.elu(run(self.conv1, F.elu(x))))
+        y = run(self.conv1, F.elu(x))
+        y = run(self.conv2, F.elu(y))
+        return x + y
 
 
 class SEANetEncoder(nn.Module):
@@ -53,15 +60,19 @@ class SEANetEncoder(nn.Module):
         self.first = CausalConv1d(1, width, config.kernel)
         self.stages = nn.ModuleList()           # in order of use: block, down, block, down, …
         for ratio in reversed(config.ratios):
-            self.stages.append(ResidualBlock(width, config))
-            self.stages.append(CausalConv1d(width, 2 * width, 2 * ratio, ratio))
+            block = ResidualBlock(width, config)
+            down = CausalConv1d(width, 2 * width, kernel=2 * ratio, stride=ratio)
+            self.stages.extend([block, down])
             width *= 2
         self.last = CausalConv1d(width, config.dim, config.last_kernel)
 
     def forward(self, x: Tensor, run) -> Tensor:
         x = run(self.first, x)
-        for block, down in zip(self.stages[::2], self.stages[1::2]):
-            x = run(down, F.elu(block(x, run)))
+        blocks = self.stages[::2]
+        downs = self.stages[1::2]
+        for block, down in zip(blocks, downs):
+            x = block(x, run)
+            x = run(down, F.elu(x))
         return run(self.last, F.elu(x))
 
 
@@ -74,27 +85,34 @@ class SEANetDecoder(nn.Module):
         self.first = CausalConv1d(config.dim, width, config.kernel)
         self.stages = nn.ModuleList()           # in order of use: up, block, up, block, …
         for ratio in config.ratios:
-            self.stages.append(CausalConvTranspose1d(width, width // 2, 2 * ratio, ratio))
+            up = CausalConvTranspose1d(width, width // 2, kernel=2 * ratio, stride=ratio)
             width //= 2
-            self.stages.append(ResidualBlock(width, config))
+            block = ResidualBlock(width, config)
+            self.stages.extend([up, block])
         self.last = CausalConv1d(width, 1, config.last_kernel)
 
     def forward(self, x: Tensor, run) -> Tensor:
         x = run(self.first, x)
-        for up, block in zip(self.stages[::2], self.stages[1::2]):
-            x = block(run(up, F.elu(x)), run)
+        ups = self.stages[::2]
+        blocks = self.stages[1::2]
+        for up, block in zip(ups, blocks):
+            x = run(up, F.elu(x))
+            x = block(x, run)
         return run(self.last, F.elu(x))
 
 
 class Mimi(nn.Module):
+    """The whole codec: `encode` with `new_ears`, `decode` with `new_mouth`; without a state, offline."""
+
     def __init__(self, config: MimiConfig):
         super().__init__()
         self.config = config
+        dim = config.dim
         self.encoder = SEANetEncoder(config)
         self.encoder_transformer = Transformer(config.transformer)
-        self.downsample = CausalConv1d(config.dim, config.dim, 4, 2, bias=False, pad="replicate")
+        self.downsample = CausalConv1d(dim, dim, kernel=4, stride=2, bias=False, pad="replicate")
         self.rvq = SplitRVQ(config)
-        self.upsample = CausalConvTranspose1d(config.dim, config.dim, 4, 2, groups=config.dim, bias=False)
+        self.upsample = CausalConvTranspose1d(dim, dim, kernel=4, stride=2, groups=dim, bias=False)
         self.decoder_transformer = Transformer(config.transformer)
         self.decoder = SEANetDecoder(config)
 
@@ -107,52 +125,72 @@ class Mimi(nn.Module):
         return self._new_state(self.decoder, self.decoder_transformer, self.upsample, batch, frames, ring)
 
     def _new_state(self, seanet, transformer, resample, batch, frames, ring) -> MimiState:
-        convs = tuple(m.new_state(batch) for m in seanet.modules() if hasattr(m, "memory"))
-        t = torch.zeros(batch, dtype=torch.int64, device=resample.weight.device)
-        return MimiState(convs, resample.new_state(batch), transformer.new_state(batch, 2 * frames, ring), t)
+        convs = []
+        for module in seanet.modules():
+            if isinstance(module, (CausalConv1d, CausalConvTranspose1d)):
+                convs.append(module.new_state(batch))
+        chunk = 2 * frames      # two transformer steps a frame
+        return MimiState(
+            convs=tuple(convs),
+            resample=resample.new_state(batch),
+            transformer=transformer.new_state(batch, chunk, ring),
+            t=torch.zeros(batch, dtype=torch.int64, device=resample.weight.device),
+        )
 
     def encode(self, wav: Tensor, state: MimiState | None = None, active: Tensor | None = None) -> Tensor:
         """Sound to codes.
 
         wav : [n] or [b, 1, n] float32, 24 kHz, in [-1, 1]; any n offline (the end is padded to a whole
-            frame), a multiple of 1920 with a state.
+            frame), whole frames with a state.
         Returns int64 [b, 8, t]. Raises ValueError on another shape or on values that are not finite.
         """
         x = checks.sound(wav, self.config, state)
         with torch.no_grad():
-            return self.rvq.encode(self.latent(x.to(self.downsample.weight), state, active))
+            x = x.to(self.downsample.weight)
+            latent = self.latent(x, state, active)
+            return self.rvq.encode(latent)
 
     def decode(self, codes: Tensor, state: MimiState | None = None, active: Tensor | None = None) -> Tensor:
-        """Codes to sound: int64 [b, q, t] with 1 <= q <= 8 -> float32 [b, 1, 1920 · t].
+        """Codes to sound: int64 [b, q, t] with 1 <= q <= 8 -> float32 [b, 1, frame_size · t].
 
         Raises ValueError on another shape or an id outside the codebooks.
         """
         codes = checks.codes(codes, self.config, state)
         with torch.no_grad():
-            return self.synthesise(self.rvq.decode(codes), state, active).float()
+            latent = self.rvq.decode(codes)
+            return self.synthesise(latent, state, active).float()
 
     def latent(self, x: Tensor, state: MimiState | None = None, active: Tensor | None = None) -> Tensor:
         """[b, 1, n] -> [b, t, dim]: what the quantiser sees. Differentiable when state is None."""
-        x = self.encoder(x, _runner(state, active))                                      # [b, dim, s]
+        x = self.encoder(x, _runner(state, active))                         # [b, dim, s]
         x = self._attend(self.encoder_transformer, x, state, active)
-        return self.downsample(x, state and state.resample, active).transpose(1, 2)
+        x = self.downsample(x, state and state.resample, active)            # [b, dim, t]
+        return x.transpose(1, 2)
 
     def synthesise(self, latent: Tensor, state: MimiState | None = None,
                    active: Tensor | None = None) -> Tensor:
         """[b, t, dim] -> [b, 1, n]"""
-        x = self.upsample(latent.transpose(1, 2), state and state.resample, active)
+        x = latent.transpose(1, 2)                                          # [b, dim, t]
+        x = self.upsample(x, state and state.resample, active)              # [b, dim, s]
         x = self._attend(self.decoder_transformer, x, state, active)
         return self.decoder(x, _runner(state, active))
 
-    def _attend(self, transformer: Transformer, x: Tensor, state: MimiState | None, active: Tensor | None):
-        t = state.t if state else torch.zeros(x.shape[0], dtype=torch.int64, device=x.device)
-        y = transformer(x.transpose(1, 2), t, state and state.transformer, active).transpose(1, 2)
-        if state is not None:
-            state.t.add_(x.shape[-1] if active is None else x.shape[-1] * active)   # here time advances
-        return y
+    def _attend(self, transformer: Transformer, x: Tensor, state: MimiState | None,
+                active: Tensor | None) -> Tensor:
+        """[b, dim, s] -> same, each step knowing the ones before it; time advances here."""
+        steps = x.shape[-1]
+        x = x.transpose(1, 2)
+        if state is None:
+            start = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+            return transformer(x, start).transpose(1, 2)
+        y = transformer(x, state.t, state.transformer, active)
+        state.t.add_(steps if active is None else steps * active)
+        return y.transpose(1, 2)
 
 
 def _runner(state: MimiState | None, active: Tensor | None):
     """run(conv, x): each convolution meets its own memory, in order of use."""
-    memories = iter(state.convs) if state else None
-    return lambda conv, x: conv(x, next(memories), active) if memories else conv(x)
+    if state is None:
+        return lambda conv, x: conv(x)
+    memories = iter(state.convs)
+    return lambda conv, x: conv(x, next(memories), active)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 GROUP = 32                     # inputs that share an int4 scale
 KINDS = ("int8", "int4")
+TINY = 1e-12                   # the least span of a scale: a row of zeros must not divide by zero
 
 
 def quantise(weight: Tensor, kind: str) -> tuple[Tensor, Tensor]:
@@ -30,50 +31,82 @@ def quantise(weight: Tensor, kind: str) -> tuple[Tensor, Tensor]:
            weight ~ (q - 8) · step + middle
     Raises ValueError if i is not a multiple of 32 (int4).
     """
-    w = weight.float()
     if kind == "int8":
-        scale = (w.abs().amax(1).clamp(min=1e-12) / 127).bfloat16()
-        return (w / scale.float()[:, None]).round().clamp(-128, 127).to(torch.int8), scale
-    o, i = w.shape
-    if i % GROUP:
-        raise ValueError(f"int4 needs inputs in multiples of {GROUP}, got {i}")
-    groups = w.view(o, -1, GROUP)
+        return _to_int8(weight.float())
+    return _to_int4(weight.float())
+
+
+def _to_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
+    # The largest number of a row becomes 127.
+    largest = weight.abs().amax(1)
+    scale = (largest.clamp(min=TINY) / 127).bfloat16()
+    # Divide by the scale as it is stored, so that its own rounding does no harm.
+    q = weight / scale.float()[:, None]
+    q = q.round()
+    return q.clamp(-128, 127).to(torch.int8), scale
+
+
+def _to_int4(weight: Tensor) -> tuple[Tensor, Tensor]:
+    outputs, inputs = weight.shape
+    if inputs % GROUP:
+        raise ValueError(f"int4 needs inputs in multiples of {GROUP}, got {inputs}")
+    # Sixteen levels from the lowest number of a group to the highest; level 8 is the middle.
+    groups = weight.view(outputs, -1, GROUP)                        # [o, g, 32]
     low, high = groups.aminmax(dim=-1)
-    step = ((high - low).clamp(min=1e-12) / 15).bfloat16()
+    span = (high - low).clamp(min=TINY)
+    step = (span / 15).bfloat16()                                   # [o, g]
     middle = (low + 8 * step.float()).bfloat16()
-    q = ((groups - middle.float()[..., None]) / step.float()[..., None] + 8).round().clamp(0, 15)
-    q = q.to(torch.uint8).view(o, i // 2, 2)
-    return q[..., 0] | q[..., 1] << 4, torch.stack([step, middle], -1).transpose(0, 1).contiguous()
+    # Again by the numbers as they are stored.
+    away = groups - middle.float()[..., None]
+    levels = away / step.float()[..., None] + 8
+    q = levels.round().clamp(0, 15)
+    q = q.to(torch.uint8)
+    # Two numbers to a byte; groups before outputs, as torch's kernel wants the scales.
+    pairs = q.view(outputs, inputs // 2, 2)
+    packed = pairs[..., 0] | pairs[..., 1] << 4
+    scale = torch.stack([step, middle], -1)                         # [o, g, 2]
+    return packed, scale.transpose(0, 1).contiguous()
 
 
 def dequantise(q: Tensor, scale: Tensor) -> Tensor:
-    """The matrix bf16 [o, i] that (q, scale) stand for."""
+    """The matrix [o, i] that (q, scale) stand for, in the type of scale."""
     if q.dtype == torch.int8:
         return q.to(scale.dtype) * scale[:, None]
-    q = _unpacked(q).unflatten(1, (-1, GROUP))
-    step, middle = scale.transpose(0, 1).unsqueeze(-2).unbind(-1)              # [o, g, 1]
-    return ((q.to(scale.dtype) - 8) * step + middle).flatten(1)
+    levels = _unpacked(q).unflatten(1, (-1, GROUP))                            # [o, g, 32]
+    scale = scale.transpose(0, 1).unsqueeze(-2)                                # [o, g, 1, 2]
+    step, middle = scale.unbind(-1)
+    groups = (levels.to(scale.dtype) - 8) * step + middle
+    return groups.flatten(1)
 
 
 def _unpacked(q: Tensor) -> Tensor:
     """The two 4-bit numbers of each byte side by side: [o, i / 2] -> [o, i]."""
-    return torch.stack([q & 15, q >> 4], -1).flatten(1)
+    low = q & 15
+    high = q >> 4
+    return torch.stack([low, high], -1).flatten(1)
 
 
 class QuantLinear(nn.Module):
-    """A bias-free linear map [o, i], or `parts` of them ([parts, o, i], depth.PerStep), quantised."""
+    """A bias-free linear map [o, i], or `parts` of them ([parts, o, i], depth.PerStep), quantised.
+
+    Raises ValueError for a kind or a shape that the kernels do not take.
+    """
 
     def __init__(self, kind: str, out: int, inner: int, parts: int = 1):
         super().__init__()
         if kind not in KINDS or inner % GROUP or out % 16:
             raise ValueError(f"cannot hold [{out}, {inner}] as {kind}: {' or '.join(KINDS)}, "
                              f"inputs in multiples of {GROUP}, outputs of 16")
-        self.kind, self.shape = kind, (out, inner)
-        eight = kind == "int8"
-        self.register_buffer("q", torch.empty(parts, out, inner if eight else inner // 2,
-                                              dtype=torch.int8 if eight else torch.uint8))
-        shape = (parts, out) if eight else (parts, inner // GROUP, out, 2)
-        self.register_buffer("scale", torch.empty(shape, dtype=torch.bfloat16))
+        self.kind = kind
+        self.shape = (out, inner)
+        if kind == "int8":
+            q = torch.empty(parts, out, inner, dtype=torch.int8)
+            scale = torch.empty(parts, out, dtype=torch.bfloat16)
+        else:
+            q = torch.empty(parts, out, inner // 2, dtype=torch.uint8)
+            scale = torch.empty(parts, inner // GROUP, out, 2, dtype=torch.bfloat16)
+        self.register_buffer("q", q)
+        self.register_buffer("scale", scale)
 
     def _apply(self, move, recurse=True):
         """Change the device only: the scales are bf16, whatever type the model takes."""
@@ -83,26 +116,30 @@ class QuantLinear(nn.Module):
 
     def fill(self, weight: Tensor, part: int = 0) -> None:
         """Quantise a float matrix [o, i] into place."""
-        self.put(*quantise(weight, self.kind), part)
+        q, scale = quantise(weight, self.kind)
+        self.put(q, scale, part)
 
     @torch.no_grad()
     def put(self, q: Tensor, scale: Tensor, part: int = 0) -> None:
         """Take (q, scale) as `quantise` gives them; on a CPU int4 is laid out as torch's kernel wants it."""
         if self.kind == "int4" and self.q.device.type == "cpu":
-            q = torch.ops.aten._convert_weight_to_int4pack_for_cpu(_unpacked(q).int(), 1)
+            levels = _unpacked(q).int()
+            q = torch.ops.aten._convert_weight_to_int4pack_for_cpu(levels, 1)
         self.q[part].copy_(q)
         self.scale[part].copy_(scale)
 
     def at(self, part: int, x: Tensor) -> Tensor:
         """x [..., i] -> [..., o], by one of the parts, in the type of x."""
         rows = x.flatten(0, -2)
-        return product(self.kind, rows, self.q[part], self.scale[part]).to(x.dtype).unflatten(0, x.shape[:-1])
+        y = product(self.kind, rows, self.q[part], self.scale[part])
+        return y.to(x.dtype).unflatten(0, x.shape[:-1])
 
     def forward(self, x: Tensor) -> Tensor:
         """As nn.Linear; with several parts as depth.PerStep: x [k, n, i] -> [k, n, o]."""
         if self.q.shape[0] == 1:
             return self.at(0, x)
-        return torch.stack([self.at(k, row) for k, row in enumerate(x)])
+        results = [self.at(part, rows) for part, rows in enumerate(x)]
+        return torch.stack(results)
 
 
 def product(kind: str, x: Tensor, q: Tensor, scale: Tensor) -> Tensor:
@@ -117,16 +154,20 @@ def product(kind: str, x: Tensor, q: Tensor, scale: Tensor) -> Tensor:
 
 def formula(x: Tensor, q: Tensor, scale: Tensor) -> Tensor:
     """The same in plain words, scaled before the sum lest fp16 overflow; the GPU kernel is fused from it."""
-    return F.linear(x, dequantise(q, scale.float()).to(x.dtype))
+    weight = dequantise(q, scale.float())
+    return F.linear(x, weight.to(x.dtype))
 
 
 def _from_bits(x: Tensor, q: Tensor, bits: Tensor) -> Tensor:
     """`formula`, its bf16 scales passed as int16 bits: torch compiles nothing that takes bf16 on a T4."""
-    return formula(x, q, (bits.int() << 16).view(torch.float32))
+    # A bf16 number is the upper half of a float32.
+    scale = (bits.int() << 16).view(torch.float32)
+    return formula(x, q, scale)
 
 
 @cache
 def _fused():
+    """`_from_bits` as one GPU kernel; compiled on first use, once for each shape."""
     torch._dynamo.config.cache_size_limit = 64      # a kernel for each of nine shapes; 8 is where it gives up
     return torch.compile(_from_bits, dynamic=False)
 
@@ -134,9 +175,12 @@ def _fused():
 def prepare(model: nn.Module, kind: str) -> None:
     """Replace the linear maps of an LM's two transformers by empty quantised ones, on the same device."""
     from .depth import PerStep
-    for owner in [*model.temporal.modules(), *model.depth.modules()]:
+    owners = [*model.temporal.modules(), *model.depth.modules()]
+    for owner in owners:
         for name, child in list(owner.named_children()):
-            if isinstance(child, (nn.Linear, PerStep)) and name != "heads":
-                *parts, out, inner = child.weight.shape
-                with child.weight.device:
-                    setattr(owner, name, QuantLinear(kind, out, inner, *parts))
+            if name == "heads" or not isinstance(child, (nn.Linear, PerStep)):
+                continue
+            *parts, out, inner = child.weight.shape      # parts: none, or the number of steps
+            with child.weight.device:
+                quantised = QuantLinear(kind, out, inner, *parts)
+            setattr(owner, name, quantised)

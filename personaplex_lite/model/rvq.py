@@ -22,27 +22,36 @@ class Codebook(nn.Module):
         self.register_buffer("embedding_sum", torch.randn(bins, dim))
         self.register_buffer("cluster_usage", torch.ones(bins))
         self.register_buffer("initialized", torch.ones(1))   # stored by the official files, not used
+        self._stamp = None       # what the cached entries were made of
         self._cached = None
 
     @property
     def entries(self) -> Tensor:
         """[bins, d], made again whenever the sums change."""
-        return self._current()[0]
+        entries, _ = self._current()
+        return entries
 
     def _current(self) -> tuple[Tensor, Tensor]:
         """The entries and their squared lengths [bins]; the sums' version counters tell when they are old."""
-        stamp = self.embedding_sum.data_ptr(), self.embedding_sum._version, self.cluster_usage._version
-        if self._cached is None or self._cached[0] != stamp:
-            entries = self.embedding_sum / self.cluster_usage.clamp(min=1e-5)[:, None]
-            self._cached = stamp, (entries, entries.square().sum(-1))
-        return self._cached[1]
+        total = self.embedding_sum
+        stamp = (total.data_ptr(), total._version, self.cluster_usage._version)
+        if self._stamp != stamp:
+            usage = self.cluster_usage.clamp(min=1e-5)
+            entries = total / usage[:, None]
+            squares = entries.square().sum(-1)
+            self._cached = (entries, squares)
+            self._stamp = stamp
+        return self._cached
 
     def encode(self, x: Tensor) -> Tensor:
         """Nearest entry of each vector: x [..., d] -> int64 [...]."""
         entries, squares = self._current()
-        return (squares - 2 * x @ entries.T).argmin(-1)          # |x|² is the same for all
+        # |x - e|² = |x|² - 2 x·e + |e|², and |x|² is the same for all.
+        distances = squares - 2 * x @ entries.T
+        return distances.argmin(-1)
 
     def decode(self, codes: Tensor) -> Tensor:
+        """int64 [...] -> their entries [..., d]."""
         return self.entries[codes]
 
 
@@ -53,19 +62,26 @@ class ResidualQuantizer(nn.Module):
         super().__init__()
         self.input_proj = nn.Linear(config.dim, config.codebook_dim, bias=False)
         self.output_proj = nn.Linear(config.codebook_dim, config.dim, bias=False)
-        self.codebooks = nn.ModuleList(Codebook(config.bins, config.codebook_dim) for _ in range(codebooks))
+        self.codebooks = nn.ModuleList()
+        for _ in range(codebooks):
+            self.codebooks.append(Codebook(config.bins, config.codebook_dim))
 
     def encode(self, latent: Tensor, use: int) -> Tensor:
         """latent [b, t, dim] -> codes [b, use, t] by the first `use` codebooks."""
-        rest, codes = self.input_proj(latent), []
+        rest = self.input_proj(latent)
+        codes = []
         for book in self.codebooks[:use]:
-            codes.append(book.encode(rest))
-            rest = rest - book.decode(codes[-1])
+            code = book.encode(rest)
+            codes.append(code)
+            rest = rest - book.decode(code)
         return torch.stack(codes, 1)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """codes [b, q, t] -> [b, t, dim]"""
-        return self.output_proj(sum(book.decode(c) for book, c in zip(self.codebooks, codes.unbind(1))))
+        """codes [b, q, t] -> [b, t, dim], what the entries add up to."""
+        total = 0
+        for book, code in zip(self.codebooks, codes.unbind(1)):
+            total = total + book.decode(code)
+        return self.output_proj(total)
 
 
 class SplitRVQ(nn.Module):
@@ -79,9 +95,13 @@ class SplitRVQ(nn.Module):
 
     def encode(self, latent: Tensor) -> Tensor:
         """latent [b, t, dim] -> int64 [b, q, t]; row 0 is the semantic one."""
-        return torch.cat([self.semantic.encode(latent, 1), self.acoustic.encode(latent, self.use - 1)], 1)
+        semantic = self.semantic.encode(latent, 1)
+        acoustic = self.acoustic.encode(latent, self.use - 1)
+        return torch.cat([semantic, acoustic], 1)
 
     def decode(self, codes: Tensor) -> Tensor:
         """codes [b, q, t], any q from 1 -> latent [b, t, dim]"""
         latent = self.semantic.decode(codes[:, :1])
-        return latent + self.acoustic.decode(codes[:, 1:]) if codes.shape[1] > 1 else latent
+        if codes.shape[1] == 1:
+            return latent
+        return latent + self.acoustic.decode(codes[:, 1:])

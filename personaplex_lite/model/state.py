@@ -26,13 +26,17 @@ class State:
     """A tree of named tensors: frozen dataclasses of `slot`s, other states, tuples of states, constants."""
 
     def slots(self, prefix: str = "") -> Iterator[tuple[str, Tensor, dict]]:
-        for f in fields(self):
-            value, name = getattr(self, f.name), prefix + f.name
+        """(dotted name, tensor, what `slot` said of it) of everything below, in order."""
+        for entry in fields(self):
+            name = prefix + entry.name
+            value = getattr(self, entry.name)
             if isinstance(value, Tensor):
-                yield name, value, f.metadata
-            for i, child in enumerate(value if isinstance(value, tuple) else (value,)):
-                if isinstance(child, State):
-                    yield from child.slots(f"{name}.{i}." if isinstance(value, tuple) else f"{name}.")
+                yield name, value, entry.metadata
+            elif isinstance(value, State):
+                yield from value.slots(f"{name}.")
+            elif isinstance(value, tuple):
+                for number, child in enumerate(value):
+                    yield from child.slots(f"{name}.{number}.")
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor by its dotted name; the tensors themselves, not copies."""
@@ -40,7 +44,8 @@ class State:
 
     @property
     def nbytes(self) -> int:
-        return sum(t.nbytes for t in self.tensors().values())
+        """Bytes of all tensors together."""
+        return sum(tensor.nbytes for tensor in self.tensors().values())
 
     @torch.no_grad()
     def snapshot(self) -> dict[str, Tensor]:
@@ -51,8 +56,10 @@ class State:
     def restore(self, saved: dict[str, Tensor]) -> None:
         """Copy a snapshot into place. Raises ValueError if it is of another model or batch size."""
         mine = self.tensors()
-        wrong = sorted(n for n in mine.keys() | saved.keys()
-                       if n not in mine or n not in saved or mine[n].shape != saved[n].shape)
+        here = {(name, tensor.shape) for name, tensor in mine.items()}
+        there = {(name, tensor.shape) for name, tensor in saved.items()}
+        wrong = sorted({name for name, _ in here ^ there})
+        # All is compared before anything is copied.
         if wrong:
             raise ValueError(f"this snapshot is of another model or batch: {', '.join(wrong[:6])} do not fit")
         for name, tensor in mine.items():
@@ -61,17 +68,21 @@ class State:
     @torch.no_grad()
     def reset(self, rows: Tensor | None = None) -> None:
         """Back to the beginning, for all conversations or those where `rows` bool [b] is true."""
-        for _, tensor, meta in self.slots():
+        for _, tensor, about in self.slots():
+            empty = about["empty"]
             if rows is None:
-                tensor.fill_(meta["empty"])
-            else:
-                shape = [1] * tensor.ndim
-                shape[meta["row_dim"]] = -1
-                tensor.masked_fill_(rows.to(tensor.device).view(shape), meta["empty"])
+                tensor.fill_(empty)
+                continue
+            # Lay `rows` along the dimension that counts conversations.
+            shape = [1] * tensor.ndim
+            shape[about["row_dim"]] = -1
+            mask = rows.to(tensor.device).view(shape)
+            tensor.masked_fill_(mask, empty)
 
 
 def keep(active: Tensor | None, new: Tensor, old: Tensor) -> Tensor:
     """`new` for rows that are active [b], `old` for those that pause."""
     if active is None:
         return new
-    return torch.where(active.view(-1, *[1] * (new.ndim - 1)), new, old)
+    ones = [1] * (new.ndim - 1)
+    return torch.where(active.view(-1, *ones), new, old)

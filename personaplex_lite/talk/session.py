@@ -204,8 +204,7 @@ class Session:
         self.began = [calls if len(prompt) else began
                       for prompt, calls, began in zip(built, self.calls, self.began)]
         if self.keep_persona:
-            kept, first = self.state.temporal.kept, torch.tensor(pinned, device=self.agent.device)
-            self.state.temporal.kept.copy_(torch.where(first, self.state.t, kept))
+            self.state.temporal.pin(torch.tensor(pinned, device=self.agent.device), self.state.t)
         if self.state.ears is not None:
             told = torch.tensor([len(prompt) > 0 for prompt in built])
             self.state.ears.reset(told)
