@@ -28,13 +28,14 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from personaplex_lite import Persona, load
-from personaplex_lite.model.config import LMConfig, MimiConfig, personaplex_7b, to_dict
+from personaplex_lite.model.config import LMConfig, MimiConfig, personaplex_7b
 from personaplex_lite.model.mimi import Mimi
 from personaplex_lite.places import LITE
 from personaplex_lite.weights.checkpoint import Header, read
 from personaplex_lite.weights.convert import convert
 from personaplex_lite.weights.hub import OFFICIAL
 from personaplex_lite.weights.names import lm_names
+from personaplex_lite.weights.sizes import to_dict
 from personaplex_lite.weights.writer import Writer, save
 
 ROOT = Path(__file__).resolve().parents[1]

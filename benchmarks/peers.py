@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.fullsize import official
-from personaplex_lite.model.config import LMConfig, MimiConfig, from_dict
+from personaplex_lite.model.config import LMConfig, MimiConfig
+from personaplex_lite.weights.sizes import from_dict
 
 ROOT = Path(__file__).resolve().parents[1]
 TRANSFORMERS_NAMES = [        # how its tensors are called, from the official names

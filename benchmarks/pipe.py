@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.peers import ROOT, SIDES
-from personaplex_lite.model.config import to_dict
+from personaplex_lite.weights.sizes import to_dict
 
 OFFICIAL = ROOT / "runs" / "official"
 PINS = ["moshi==0.2.13", "einops==0.8.2", "transformers==5.23.0", "regex==2026.11.15"]

@@ -121,3 +121,16 @@ def spans(busy: np.ndarray) -> list[tuple[float, float]]:
     """Runs of True as (start, length) in seconds."""
     edges = np.flatnonzero(np.diff(np.r_[0, busy.astype(np.int8), 0])) / FRAME_RATE
     return [(a, b - a) for a, b in edges.reshape(-1, 2)]
+
+
+def plot_reply(reply, path=None):
+    """A Reply: both voices over time with the agent's words, above its grid; path: where to save it."""
+    import matplotlib.pyplot as plt
+    figure, (above, below) = plt.subplots(2, 1, figsize=(11, 6.5), height_ratios=(1, 1.4),
+                                          layout="constrained", facecolor="none")
+    plot_talk(reply.pcm, reply.user[:len(reply.pcm)], reply.words, ax=above)
+    plot_grid(reply.codes, ax=below, silence=reply.config.silence)
+    if path is not None:
+        figure.savefig(path, dpi=110)
+        plt.close(figure)
+    return figure

@@ -35,7 +35,7 @@ def test_a_full_ring_is_what_a_long_talk_leaves(tiny):
     from benchmarks.peers import OurLM
     from personaplex_lite.weights.hub import OFFICIAL as NAMES
     folder, lm, _ = tiny
-    young, old = (OurLM(str(folder / NAMES["moshi_name"]), pp.config.to_dict(lm), "f32") for _ in "ab")
+    young, old = (OurLM(str(folder / NAMES["moshi_name"]), sizes.to_dict(lm), "f32") for _ in "ab")
     young.age()
     for _ in range(lm.temporal.context + 11):
         old.frame()

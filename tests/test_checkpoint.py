@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 import personaplex_lite as pp
 from personaplex_lite.model.lm import LM
 from personaplex_lite.model.mimi import Mimi
+from personaplex_lite.weights import sizes
 from personaplex_lite.weights.checkpoint import CheckpointError, load_lm, load_mimi, official_tensors
 from personaplex_lite.weights.names import check_bijection, lm_names, mimi_names
 from personaplex_lite.weights.writer import save
@@ -57,8 +58,8 @@ def test_other_official_designs_are_refused():
 
 def test_config_round_trip():
     for config in (*pp.config.tiny(), *pp.config.personaplex_7b()):
-        data = json.loads(json.dumps(pp.config.to_dict(config)))
-        assert pp.config.from_dict(type(config), data) == config
+        data = json.loads(json.dumps(sizes.to_dict(config)))
+        assert sizes.from_dict(type(config), data) == config
 
 
 @pytest.fixture
@@ -140,7 +141,7 @@ def test_files_of_another_kind(tiny_agent, files):
 
 def folder(agent, files):
     """A checkpoint as `pp.load` wants it."""
-    about = {"lm": pp.config.to_dict(agent.lm.config), "mimi": pp.config.to_dict(agent.mimi.config)}
+    about = {"lm": sizes.to_dict(agent.lm.config), "mimi": sizes.to_dict(agent.mimi.config)}
     (files / "config.json").write_text(json.dumps(about))
     (files / "tokenizer.model").write_bytes(agent.text.path.read_bytes())
     (files / "voices").mkdir()

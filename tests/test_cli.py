@@ -14,6 +14,7 @@ from personaplex_lite.model.lm import LM
 from personaplex_lite.model.mimi import Mimi
 from personaplex_lite.talk.text import Text
 from personaplex_lite.training import tokenizer, world
+from personaplex_lite.weights import sizes
 from personaplex_lite.weights.writer import save
 
 ENTRIES = json.loads((cli.QUESTIONS / "questions.json").read_text())
@@ -33,7 +34,7 @@ def standin(tmp_path_factory):
         for tensor in model.state_dict().values():
             tensor.normal_(0, 0.05)
         save(model, folder / f"{name}.safetensors")
-    about = {"lm": config.to_dict(lm), "mimi": config.to_dict(mimi), "sampling": {"text_top_k": 5}}
+    about = {"lm": sizes.to_dict(lm), "mimi": sizes.to_dict(mimi), "sampling": {"text_top_k": 5}}
     (folder / "config.json").write_text(json.dumps(about))
     (folder / "voices").mkdir()
     for voice in {entry["voice"] for entry in ENTRIES}:

@@ -12,12 +12,13 @@ import pytest
 import soundfile
 import torch
 
-from personaplex_lite.model.config import LMConfig, from_dict
+from personaplex_lite.model.config import LMConfig
 from personaplex_lite.model.grid import delay
 from personaplex_lite.model.lm import LM
 from personaplex_lite.talk.text import Text
 from personaplex_lite.training import clips, codec, dialogue, listen, lm, speech, talks, tokenizer, world
 from personaplex_lite.weights.checkpoint import load_lm, load_mimi
+from personaplex_lite.weights.sizes import from_dict
 
 ROOT = Path(__file__).parents[1]
 pytest.importorskip("hibari", reason="needs the [train] extra: pip install -e '.[train]'")

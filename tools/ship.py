@@ -11,11 +11,12 @@ import numpy as np
 import torch
 
 from personaplex_lite.agent import load
-from personaplex_lite.model.config import MimiConfig, SamplingConfig, from_dict
+from personaplex_lite.model.config import MimiConfig, SamplingConfig
 from personaplex_lite.places import LITE
 from personaplex_lite.talk.persona import Voice
 from personaplex_lite.training import world
 from personaplex_lite.weights.checkpoint import load_mimi
+from personaplex_lite.weights.sizes import from_dict
 
 LARGEST = 30.0           # MB in the whole folder
 LIVELY = SamplingConfig(0.6, 50, 0.0, 25)

@@ -184,22 +184,6 @@ def tiny() -> tuple[LMConfig, MimiConfig]:
     return lm, mimi
 
 
-def to_dict(config) -> dict:
-    """A config as plain JSON types."""
-    return asdict(config)
-
-
-def from_dict(cls, data: dict):
-    """The inverse of `to_dict`: nested transformer configs and tuples come back as such."""
-    values = dict(data)
-    for name, value in data.items():
-        if isinstance(value, dict):
-            values[name] = TransformerConfig(**value)
-        elif isinstance(value, list):
-            values[name] = tuple(value)
-    return cls(**values)
-
-
 def _mimi_config(config: dict) -> MimiConfig:
     """`MimiConfig.from_official`: our name on the left, the official one on the right."""
     seanet = config["seanet"]

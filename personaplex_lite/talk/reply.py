@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import audio
+from .. import audio, viz
 from ..model.config import UNGIVEN, LMConfig
 from ..model.units import FRAME_SECONDS
 from .text import Text, Word
@@ -106,17 +106,7 @@ class Reply:
 
     def plot(self, path=None):
         """Both voices over time with the agent's words, above the grid; `path`: where to save the picture."""
-        import matplotlib.pyplot as plt
-
-        from .. import viz
-        figure, (above, below) = plt.subplots(2, 1, figsize=(11, 6.5), height_ratios=(1, 1.4),
-                                              layout="constrained", facecolor="none")
-        viz.plot_talk(self.pcm, self.user[:len(self.pcm)], self.words, ax=above)
-        viz.plot_grid(self.codes, ax=below, silence=self.config.silence)
-        if path is not None:
-            figure.savefig(path, dpi=110)
-            plt.close(figure)
-        return figure
+        return viz.plot_reply(self, path)
 
     def _stereo(self) -> np.ndarray:
         return np.stack([self.user[:len(self.pcm)].numpy(), self.pcm.numpy()], 1)

@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..model.config import MimiConfig, TransformerConfig, to_dict
+from ..model.config import MimiConfig, TransformerConfig
 from ..model.mimi import Mimi
 from ..weights.checkpoint import load_mimi
+from ..weights.sizes import to_dict
 from ..weights.writer import save
 from . import listen
 from .common import Average, Run, average, cosine, same, start, update

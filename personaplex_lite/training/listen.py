@@ -13,11 +13,12 @@ import torch
 
 from .. import audio
 from ..agent import Agent
-from ..model.config import MimiConfig, from_dict
+from ..model.config import MimiConfig
 from ..model.lm import LM
 from ..model.mimi import Mimi
 from ..talk.text import Text
 from ..weights.checkpoint import load_mimi
+from ..weights.sizes import from_dict
 
 GAP = 0.3       # seconds between a clip and what the codec makes of it
 

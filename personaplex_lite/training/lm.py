@@ -20,10 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..model.config import NO_INPUT, LMConfig, TransformerConfig, to_dict
+from ..model.config import NO_INPUT, LMConfig, TransformerConfig
 from ..model.grid import delay
 from ..model.lm import LM
 from ..talk.text import Text
+from ..weights.sizes import to_dict
 from ..weights.writer import save
 from . import listen
 from .common import Run, cosine, start, update

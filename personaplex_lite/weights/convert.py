@@ -13,11 +13,12 @@ from pathlib import Path
 import torch
 
 from ..model import quantize
-from ..model.config import LMConfig, to_dict
+from ..model.config import LMConfig
 from ..talk.voice import Voice
 from .checkpoint import CheckpointError, Header, compare, empty_lm, matrices, progress, quantized_at, read
 from .hub import OURS, SUMS, Files, check_room, fetch, look
 from .names import lm_names, tensors_of
+from .sizes import to_dict
 from .writer import Writer
 
 BLOCK = 2**24       # bytes of a file that are in memory while its checksum is taken

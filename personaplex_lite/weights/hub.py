@@ -20,8 +20,9 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
-from ..model.config import LMConfig, MimiConfig, SamplingConfig, from_dict, moshiko, personaplex_7b
+from ..model.config import LMConfig, MimiConfig, SamplingConfig, moshiko, personaplex_7b
 from .checkpoint import CheckpointError, Header
+from .sizes import from_dict
 
 KNOWN = {
     "nvidia/personaplex-7b-v1": personaplex_7b,
