@@ -12,12 +12,11 @@ INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 def check_codes(codes: Tensor, config: LMConfig, what: str) -> None:
     """Raise ValueError unless codes are integers [..., 8] of this codec; `what` begins the message."""
     books = config.codebooks
-    last = config.audio_vocab - 1
     if codes.dtype not in INTEGERS or codes.ndim < 1 or codes.shape[-1] != books:
         raise ValueError(f"{what}: codes must be integers [..., {books}], "
                          f"got {codes.dtype} {list(codes.shape)}")
-    if codes.numel() and _outside(codes, last):
-        raise ValueError(f"{what}: codes must lie in 0..{last}, {_span(codes)}")
+    if codes.numel():
+        _check_range(codes, config.audio_vocab, f"{what}: codes")
 
 
 def sound(wav, config: MimiConfig, state=None) -> Tensor:
@@ -40,12 +39,11 @@ def codes(ids, config: MimiConfig, state=None) -> Tensor:
     """What `Mimi.decode` takes -> integers [b, q, t]. Raises ValueError for anything else."""
     ids = torch.as_tensor(ids)
     most = config.codebooks
-    last = config.bins - 1
     fits = ids.ndim == 3 and 1 <= ids.shape[1] <= most and ids.numel()
     if not fits or ids.is_floating_point():
         raise ValueError(f"codes must be integers [b, 1..{most}, t], got {ids.dtype} {list(ids.shape)}")
-    if ids.device.type == "cpu" and _outside(ids, last):
-        raise ValueError(f"codes must lie in 0..{last}, {_span(ids)}")
+    if ids.device.type == "cpu":
+        _check_range(ids, config.bins, "codes")
     check_stream(state, len(ids), ids.shape[2], config)
     return ids
 
@@ -61,9 +59,8 @@ def check_stream(state, batch: int, frames: float, config: MimiConfig) -> None:
                          f"{config.frame_size} samples at a time, got {batch} and {frames:g}")
 
 
-def _outside(ids: Tensor, last: int) -> bool:
-    return bool(ids.min() < 0 or ids.max() > last)
-
-
-def _span(ids: Tensor) -> str:
-    return f"got {int(ids.min())}..{int(ids.max())}"
+def _check_range(ids: Tensor, bins: int, what: str) -> None:
+    low = int(ids.min())
+    high = int(ids.max())
+    if low < 0 or high >= bins:
+        raise ValueError(f"{what} must lie in 0..{bins - 1}, got {low}..{high}")

@@ -70,12 +70,16 @@ class CausalConv1d(nn.Module):
         if state is not None and missing:
             raise ValueError(f"a stream comes in multiples of {self.stride} steps, got {x.shape[-1]}")
         past = self._before(x, state)
-        # Offline only: the last window may want more than there is.
+        # Offline, the last window may want more than there is; a stream remembers its end.
         if state is None:
             x = F.pad(x, (0, missing), mode=self.pad)
+            return self._convolve(torch.cat([past, x], dim=-1))
         x = torch.cat([past, x], dim=-1)
-        if state is not None:
-            self._remember(x, state, active)
+        end = x[..., x.shape[-1] - self.memory:]
+        state.past.copy_(keep(active, end, state.past))
+        if self.pad == "replicate":
+            begun = torch.ones_like(state.started)
+            state.started.copy_(keep(active, begun, state.started))
         return self._convolve(x)
 
     def _before(self, x: Tensor, state: ConvState | None) -> Tensor:
@@ -90,15 +94,6 @@ class CausalConv1d(nn.Module):
             return torch.where(started, state.past, first)
         return state.past
 
-    def _remember(self, x: Tensor, state: ConvState, active: Tensor | None) -> None:
-        """Keep the end of x in rows that move on."""
-        begin = x.shape[-1] - self.memory
-        end = x[..., begin:]
-        state.past.copy_(keep(active, end, state.past))
-        if self.pad == "replicate":
-            begun = torch.ones_like(state.started)
-            state.started.copy_(keep(active, begun, state.started))
-
     def _convolve(self, x: Tensor) -> Tensor:
         """[b, c_in, memory + n] -> [b, c_out, n / stride], nothing padded."""
         kernel = self.weight.shape[-1]
@@ -106,8 +101,8 @@ class CausalConv1d(nn.Module):
             return F.conv1d(x, self.weight, self.bias, self.stride)
         # Few steps: lay the windows side by side, then one matrix product.
         windows = x.unfold(-1, kernel, self.stride)           # [b, c, n, k]
-        rows = windows.transpose(1, 2).flatten(2)             # [b, n, c · k]
-        y = F.linear(rows, self.weight.flatten(1), self.bias)
+        flat = windows.transpose(1, 2).flatten(2)             # [b, n, c · k]
+        y = F.linear(flat, self.weight.flatten(1), self.bias)
         return y.transpose(1, 2)
 
 

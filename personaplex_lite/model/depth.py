@@ -137,7 +137,10 @@ class Depth(nn.Module):
         last step, as the official code's cache does.
         """
         steps = steps or self.steps
-        cache = self._new_cache(hidden, steps)
+        heads = self.layers[0].heads
+        head_dim = self.text_embed.shape[1] // heads
+        # Keys and values of this frame alone.
+        cache = hidden.new_empty(len(self.layers), 2, len(hidden), heads, steps, head_dim)
         drawn = []
         told = embed(self.text_embed, text)
         for k in range(steps):
@@ -155,13 +158,6 @@ class Depth(nn.Module):
                 code = torch.where(known == UNGIVEN, code, known)
                 told = embed(self.audio_embed[k], code)
         return torch.stack(drawn, 1)
-
-    def _new_cache(self, hidden: Tensor, steps: int) -> Tensor:
-        """Room for one frame's keys and values: [layers, 2, n, h, steps, e]."""
-        layers = len(self.layers)
-        heads = self.layers[0].heads
-        head_dim = self.text_embed.shape[1] // heads
-        return hidden.new_empty(layers, 2, len(hidden), heads, steps, head_dim)
 
 
 def embed(table: Tensor, tokens: Tensor) -> Tensor:

@@ -55,8 +55,7 @@ class LM(nn.Module):
         """Offline: columns [b, t, 17] from the first on -> hidden [b, t, d]."""
         x = self.embed(columns)
         start = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        y = self.temporal(x, start)
-        return self.out_norm(y)
+        return self.out_norm(self.temporal(x, start))
 
     def forward(self, grid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Teacher-forced over a delayed grid [b, 17, 1 + t] (`grid.delay`). Returns, for columns 1..t: hidden

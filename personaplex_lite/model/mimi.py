@@ -51,14 +51,28 @@ class ResidualBlock(nn.Module):
         return x + y
 
 
-class SEANetEncoder(nn.Module):
-    """Sound to 25 Hz: each stage shortens time by 4, 5, 6, 8 and doubles the channels."""
+class SEANet(nn.Module):
+    """A first convolution, `stages` of blocks and resampling convolutions in order of use, a last one."""
+
+    def forward(self, x: Tensor, run) -> Tensor:
+        """[b, c, n] -> [b, c', n'], other channels and another rate."""
+        x = run(self.first, x)
+        for stage in self.stages:
+            if isinstance(stage, ResidualBlock):
+                x = stage(x, run)
+            else:
+                x = run(stage, F.elu(x))
+        return run(self.last, F.elu(x))
+
+
+class SEANetEncoder(SEANet):
+    """Sound to 25 Hz: each pair of stages shortens time by 4, 5, 6, 8 and doubles the channels."""
 
     def __init__(self, config: MimiConfig):
         super().__init__()
         width = config.filters
         self.first = CausalConv1d(1, width, config.kernel)
-        self.stages = nn.ModuleList()           # in order of use: block, down, block, down, …
+        self.stages = nn.ModuleList()           # block, down, block, down, …
         for ratio in reversed(config.ratios):
             block = ResidualBlock(width, config)
             down = CausalConv1d(width, 2 * width, kernel=2 * ratio, stride=ratio)
@@ -66,39 +80,21 @@ class SEANetEncoder(nn.Module):
             width *= 2
         self.last = CausalConv1d(width, config.dim, config.last_kernel)
 
-    def forward(self, x: Tensor, run) -> Tensor:
-        x = run(self.first, x)
-        blocks = self.stages[::2]
-        downs = self.stages[1::2]
-        for block, down in zip(blocks, downs):
-            x = block(x, run)
-            x = run(down, F.elu(x))
-        return run(self.last, F.elu(x))
 
-
-class SEANetDecoder(nn.Module):
+class SEANetDecoder(SEANet):
     """25 Hz to sound, the mirror image."""
 
     def __init__(self, config: MimiConfig):
         super().__init__()
         width = config.filters * 2 ** len(config.ratios)
         self.first = CausalConv1d(config.dim, width, config.kernel)
-        self.stages = nn.ModuleList()           # in order of use: up, block, up, block, …
+        self.stages = nn.ModuleList()           # up, block, up, block, …
         for ratio in config.ratios:
             up = CausalConvTranspose1d(width, width // 2, kernel=2 * ratio, stride=ratio)
             width //= 2
             block = ResidualBlock(width, config)
             self.stages.extend([up, block])
         self.last = CausalConv1d(width, 1, config.last_kernel)
-
-    def forward(self, x: Tensor, run) -> Tensor:
-        x = run(self.first, x)
-        ups = self.stages[::2]
-        blocks = self.stages[1::2]
-        for up, block in zip(ups, blocks):
-            x = run(up, F.elu(x))
-            x = block(x, run)
-        return run(self.last, F.elu(x))
 
 
 class Mimi(nn.Module):

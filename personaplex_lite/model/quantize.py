@@ -31,22 +31,19 @@ def quantise(weight: Tensor, kind: str) -> tuple[Tensor, Tensor]:
            weight ~ (q - 8) · step + middle
     Raises ValueError if i is not a multiple of 32 (int4).
     """
-    if kind == "int8":
-        return _to_int8(weight.float())
-    return _to_int4(weight.float())
-
-
-def _to_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
+    weight = weight.float()
+    if kind == "int4":
+        return _to_int4(weight)
     # The largest number of a row becomes 127.
     largest = weight.abs().amax(1)
     scale = (largest.clamp(min=TINY) / 127).bfloat16()
     # Divide by the scale as it is stored, so that its own rounding does no harm.
     q = weight / scale.float()[:, None]
-    q = q.round()
-    return q.clamp(-128, 127).to(torch.int8), scale
+    return q.round().clamp(-128, 127).to(torch.int8), scale
 
 
 def _to_int4(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """`quantise` for "int4"."""
     outputs, inputs = weight.shape
     if inputs % GROUP:
         raise ValueError(f"int4 needs inputs in multiples of {GROUP}, got {inputs}")
@@ -59,8 +56,7 @@ def _to_int4(weight: Tensor) -> tuple[Tensor, Tensor]:
     # Again by the numbers as they are stored.
     away = groups - middle.float()[..., None]
     levels = away / step.float()[..., None] + 8
-    q = levels.round().clamp(0, 15)
-    q = q.to(torch.uint8)
+    q = levels.round().clamp(0, 15).to(torch.uint8)
     # Two numbers to a byte; groups before outputs, as torch's kernel wants the scales.
     pairs = q.view(outputs, inputs // 2, 2)
     packed = pairs[..., 0] | pairs[..., 1] << 4

@@ -7,6 +7,8 @@ among the top k.
 """
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import torch
 from torch import Tensor
 
@@ -54,15 +56,14 @@ def sample(logits: Tensor, temperature: float, top_k: int, seed: Tensor, t: Tens
     return ids.gather(-1, best)[:, 0]
 
 
+@dataclass
 class Dice:
     """Draws the code of depth step k; keeps the logits when somebody wants to look."""
-
-    def __init__(self, sampling: SamplingConfig, seed: Tensor, t: Tensor, keep: bool):
-        self.sampling = sampling
-        self.seed = seed
-        self.t = t
-        self.keep = keep
-        self.logits: list[Tensor] = []
+    sampling: SamplingConfig
+    seed: Tensor                 # [b] int64
+    t: Tensor                    # [b] int64: the step
+    keep: bool
+    logits: list = field(default_factory=list)      # of each step so far, [b, V]
 
     def __call__(self, k: int, logits: Tensor) -> Tensor:
         """logits float32 [b, V] of depth step k -> tokens int64 [b]."""
