@@ -33,6 +33,7 @@ def test_no_public_package_no_ratio(tiny, monkeypatch):
 def test_a_full_ring_is_what_a_long_talk_leaves(tiny):
     """`age` must hide nothing and show everything: the same slots as a talk that went that far."""
     from benchmarks.peers import OurLM
+    from personaplex_lite.weights import sizes
     from personaplex_lite.weights.hub import OFFICIAL as NAMES
     folder, lm, _ = tiny
     young, old = (OurLM(str(folder / NAMES["moshi_name"]), sizes.to_dict(lm), "f32") for _ in "ab")
