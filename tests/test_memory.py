@@ -39,10 +39,17 @@ def test_pinned_steps_stay_in_the_ring_and_the_rest_goes_round():
         with torch.no_grad():
             model(torch.randn(1, 1, config.dim), torch.tensor([t]), state)
         if t == 4:
-            state.kept.copy_(torch.tensor([5]))
+            state.pin(None, torch.tensor([5]))
         seen = sorted(state.pos[0][state.pos[0] >= 0].tolist())
         if t >= config.context:
             assert seen == [*range(5), *range(t - (config.context - 5) + 1, t + 1)]
+
+
+def test_a_row_that_is_not_pinned_keeps_what_it_had():
+    state = Transformer(pp.config.tiny()[0].temporal).new_state(2, pinning=True)
+    state.pin(None, torch.tensor([5, 6]))
+    state.pin(torch.tensor([False, True]), torch.tensor([7, 8]))
+    assert state.kept.tolist() == [5, 8]
 
 
 def test_keeping_the_persona_changes_nothing_before_the_ring_is_full_and_something_after(agent):

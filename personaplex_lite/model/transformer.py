@@ -26,6 +26,7 @@ from .state import State, keep, slot
 
 @dataclass(frozen=True, eq=False)
 class KVState(State):
+    """What one transformer remembers: a ring of keys and values for every layer."""
     k: Tensor = slot(row_dim=1)   # [layers, b, h, c, d] ring of rotated keys
     v: Tensor = slot(row_dim=1)   # [layers, b, h, c, d]
     pos: Tensor = slot(-1)        # [b, c] the step that each slot holds, -1 while empty
@@ -64,8 +65,15 @@ class KVState(State):
             return length
         return min(length, int(positions.max()) + 1)
 
-    def write(self, layer: int, where, used: int, k: Tensor, v: Tensor,
-              active: Tensor | None) -> tuple[Tensor, Tensor]:
+    def write(
+        self,
+        layer: int,
+        where: tuple[Tensor, Tensor],
+        used: int,
+        k: Tensor,
+        v: Tensor,
+        active: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
         """Store k, v [b, n, h, d] of one layer; return the ring's used part, [b, h, used, d] of both."""
         keys = self.k[layer]
         values = self.v[layer]
