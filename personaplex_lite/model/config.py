@@ -60,11 +60,6 @@ class MimiConfig:
         """Samples in one frame (1920: 80 ms)."""
         return 2 * self.hop
 
-    @property
-    def frame_rate(self) -> float:
-        """Frames in a second (12.5 Hz)."""
-        return self.sample_rate / self.frame_size
-
     @classmethod
     def from_official(cls, config: dict) -> MimiConfig:
         """Read the keyword dict of the official code. Raises ValueError for what is not built here."""

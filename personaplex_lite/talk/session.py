@@ -194,11 +194,8 @@ class Session:
         from tqdm import tqdm
         longest = max(len(prompt) for prompt in built)
         pinned = [calls == 0 for calls in self.calls]
-        if self.keep_persona:
-            inputs.check_kept(longest, self.config)
-        quick = longest < 20
-        for i in tqdm(range(longest), desc="reading the persona", disable=not progress or quick, leave=False,
-                      unit="frame"):
+        for i in tqdm(range(longest), desc="reading the persona", disable=not progress or longest < 20,
+                      leave=False, unit="frame"):
             self._read_frame(built, i)
         # From now on the user can be heard; a row that had nothing to read has begun earlier.
         self.began = [calls if len(prompt) else began
@@ -315,7 +312,7 @@ class Session:
         # all is checked before anything is made
         seeds = self.seeds if seed is None else [inputs.seed(seed)] * self.rows
         personas = self.personas if persona is None else [persona] * self.rows
-        built = None if persona is None else self._prompt(persona)
+        built = None if persona is None else self._build(persona)
         nobody = [prompts.Persona()] * self.rows        # nothing to read: the past comes with the state
         other = Session(self.agent, nobody, seeds,
                         sampling=self.sampling,
@@ -338,7 +335,7 @@ class Session:
         seed = inputs.seed(seed)
         nothing = prompts.build(None, "", self.config, self.agent.text)
         built = [nothing] * self.rows
-        built[row] = self._prompt(persona)
+        built[row] = self._build(persona)
         self.state.reset(torch.arange(self.rows) == row)
         self.state.seed[row] = seed
         self.personas[row] = persona
@@ -348,16 +345,13 @@ class Session:
         self.owed[row] = 0
         self.read(built, progress)
 
-    def _prompt(self, persona: prompts.Persona) -> prompts.Prompt:
+    def _build(self, persona: prompts.Persona) -> prompts.Prompt:
         """A persona's prompt. Raises ValueError if it is too long, also for a ring that is to keep it."""
-        built = self._build(persona)
+        voice = self.agent.voice(persona.voice)
+        built = prompts.build(voice, persona.role, self.config, self.agent.text)
         if self.keep_persona:
             inputs.check_kept(len(built), self.config)
         return built
-
-    def _build(self, persona: prompts.Persona) -> prompts.Prompt:
-        voice = self.agent.voice(persona.voice)
-        return prompts.build(voice, persona.role, self.config, self.agent.text)
 
     def _mask(self, rows: list[bool]) -> Tensor | None:
         """bool [b] on the device; None if all are true."""

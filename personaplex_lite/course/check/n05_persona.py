@@ -72,7 +72,7 @@ def ring_holds(answer):
         for t in range(3 * slots):
             state.claim(torch.tensor([[t]]), None)
             if t + 1 == kept:
-                state.kept.fill_(kept)
+                state.pin(None, torch.tensor([kept]))
             got, wanted = list(call(answer, t, slots, kept)), sorted(state.pos[state.pos >= 0].tolist())
             told = f"after step {t}, {slots} slots, {kept} kept"
             expect(len(got) == len(wanted), f"{told}: the ring holds {len(wanted)} steps, yours {len(got)}")
