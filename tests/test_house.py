@@ -20,6 +20,7 @@ MAY = {
     "cli": {"places"},
     "__main__": {"cli"},
     "agent": BASE | {"model", "talk", "weights"},
+    "doctor": JOINED,
     "live": JOINED,
     "training": JOINED,
     "evaluation": JOINED | {"training"},
