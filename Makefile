@@ -42,7 +42,7 @@ slides: ## notebooks 00 to 03 as Jupyter's own slides, without the exercises -> 
 		--SlidesExporter.reveal_height=950 $(REVEAL) $(ARGS) notebooks/0[0-3]_*.ipynb
 
 test: ## everything: every notebook, then the unit tests, with all extras
-	$(BOOT) notebooks,dev,eval,train,ray
+	$(BOOT) notebooks,dev,eval,train,ray,gpu-check
 	@$(MAKE) --no-print-directory eval-deps
 	$(NBVAL) --nbval
 	$(PYTEST) tests $(ARGS)

@@ -20,7 +20,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from . import places
+from . import kernels, places
 from .agent import Agent, load
 from .model import quantize
 from .model.config import LMConfig, personaplex_7b
@@ -128,6 +128,7 @@ def golden_talk(agent: Agent, about: dict) -> Tensor:
 
 def small_weights(device: torch.device):
     """Are int8 and int4 right here?"""
+    yield Finding("products by", kernels.use(str(device)))
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(256, 512, generator=generator) * 0.05
     x = torch.randn(3, 512, generator=generator)
