@@ -1,6 +1,6 @@
 """What a page and the kernel say to each other: the kinds of messages, their fields, the numbers of a strip.
 
-A message is a dict that JSON can write; its `kind` is one of the names below. Buffers of bytes travel with it.
+A message is a dict that JSON can write; its `kind` is one of the names below. Buffers come with it.
 Where a front end loses them they travel inside the message, as base64, in the field `b64`.
 
 Only this file knows the layout. The engine checks by it what a page sends. The widget hands FOR_PAGE to the
