@@ -13,6 +13,7 @@ INK = "#7f7f7f"
 AGENT = "#1f83d0"
 USER = "#d9741a"
 SHADES = {AGENT: ["#1a5596", AGENT, "#7fd0e8"], USER: ["#94390f", USER, "#f5cf6b"]}
+LOUD = 0.01                             # root mean square: from here on, −40 dB, somebody speaks
 GOLDEN = 0.6180339887                   # neighbouring ids, this far apart in the shades, look different
 PAD = 3                                 # the text token of "nothing is said"
 EPAD = 0                                # the text token of "a word comes next"
@@ -127,7 +128,7 @@ def quiet_cells(tokens: np.ndarray, silence=None) -> np.ndarray:
     return quiet
 
 
-def speaking(pcm: np.ndarray, rate: int, floor: float = 0.01, bridge: int = 3) -> np.ndarray:
+def speaking(pcm: np.ndarray, rate: int, floor: float = LOUD, bridge: int = 3) -> np.ndarray:
     """bool [frames]: which frames of 80 ms hold sound.
 
     pcm : float32 [n] at `rate` Hz. floor : the root mean square from which a frame counts, −40 dB.
