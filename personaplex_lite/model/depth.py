@@ -97,7 +97,7 @@ class Depth(nn.Module):
         audio = torch.randn(steps - 1, config.audio_vocab + 1, dim)
         self.text_embed = nn.Parameter(text * 0.1)
         self.audio_embed = nn.Parameter(audio * 0.1)
-        self.layers = nn.ModuleList()
+        self.layers: list[DepthLayer] = nn.ModuleList()  # type: ignore[assignment]  # of one kind
         for _ in range(size.layers):
             layer = DepthLayer(steps, dim, size.heads, size.hidden)
             self.layers.append(layer)

@@ -18,6 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .depth import PerStep
+from .lm import LM
+
 GROUP = 32                     # inputs that share an int4 scale
 KINDS = ("int8", "int4")
 TINY = 1e-12                   # the least span of a scale: a row of zeros must not divide by zero
@@ -87,6 +90,8 @@ class QuantLinear(nn.Module):
 
     Raises ValueError for a kind or a shape that the kernels do not take.
     """
+    q: Tensor
+    scale: Tensor
 
     def __init__(self, kind: str, out: int, inner: int, parts: int = 1):
         super().__init__()
@@ -168,9 +173,8 @@ def _fused():
     return torch.compile(_from_bits, dynamic=False)
 
 
-def prepare(model: nn.Module, kind: str) -> None:
+def prepare(model: LM, kind: str) -> None:
     """Replace the linear maps of an LM's two transformers by empty quantised ones, on the same device."""
-    from .depth import PerStep
     owners = [*model.temporal.modules(), *model.depth.modules()]
     for owner in owners:
         for name, child in list(owner.named_children()):

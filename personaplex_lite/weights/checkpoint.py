@@ -172,7 +172,7 @@ def _load(model: nn.Module, table: dict[str, Place], header: Header, device: str
 def _quantise(tensor: Tensor, place: Place, module: quantize.QuantLinear) -> None:
     """Quantise a float tensor into a module, on the module's device."""
     for part, matrix in matrices(tensor, place, module):
-        module.fill(matrix.to(module.scale.device), part)
+        module.fill(matrix.to(module.q.device), part)
 
 
 def compare(header: Header, wanted: dict[str, tuple[int, ...]], halves: bool = False) -> None:
