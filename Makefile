@@ -70,9 +70,10 @@ quick: ## the everyday loop, about three minutes
 	$(BOOT) notebooks,dev
 	$(PYTEST) tests -m "not slow and not browser" $(ARGS)
 
-lint: ## ruff, then the table of sizes
+lint: ## ruff, mypy, then the table of sizes
 	$(BOOT) dev
 	@$(BIN)/ruff check --no-cache .
+	@$(BIN)/python -m mypy
 	@$(BIN)/python tools/lines.py
 
 fullsize: ## the 7B with random weights: 25 GB of disk, 20 GB of memory, half an hour -> docs/fullsize.md
@@ -112,5 +113,5 @@ lock: ## write requirements.lock from what .venv has now
 	   $(BIN)/python -m pip freeze --exclude-editable | grep -v ' @ ' | sed 's/+[a-z0-9.]*$$//'; } > requirements.lock
 
 clean: ## remove .venv and everything made (runs/ and data/ stay)
-	rm -rf .venv out build dist *.egg-info .ruff_cache .pytest_cache
+	rm -rf .venv out build dist *.egg-info .ruff_cache .pytest_cache .mypy_cache
 	find personaplex_lite benchmarks tools tests notebooks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

@@ -3,7 +3,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,9 +15,10 @@ from .model.config import SamplingConfig
 from .model.lm import LM
 from .model.mimi import Mimi
 from .places import LITE
-from .talk.persona import Persona, Voice
+from .talk.persona import Persona
 from .talk.session import Session
 from .talk.text import Text
+from .talk.voice import Voice
 from .weights.checkpoint import load_lm, load_mimi
 from .weights.convert import verify
 from .weights.hub import KNOWN, fetch, look
@@ -37,7 +40,7 @@ class Agent:
     def device(self) -> torch.device:
         return self.lm.text_embed.device
 
-    def voice(self, which) -> Voice | None:
+    def voice(self, which: str | Path | Voice | None) -> Voice | None:
         """A voice by name, path or as it is. Raises ValueError with the names there are."""
         if which is None or isinstance(which, Voice):
             return which
@@ -53,7 +56,7 @@ class Agent:
         return Voice.from_wav(path, self.mimi)
 
     def chat(self, persona: Persona | Sequence[Persona] = NOBODY, seed: int | Sequence[int] = 0,
-             greedy: bool = False, **options) -> Session:
+             greedy: bool = False, **options: Any) -> Session:
         """Start a conversation (or several at once, one row each). Other options: see Session."""
         personas = [persona] if isinstance(persona, Persona) else list(persona)
         seeds = list(seed) if isinstance(seed, Iterable) else [seed] * len(personas)
@@ -62,8 +65,8 @@ class Agent:
         return Session(self, personas, seeds, **options)
 
 
-def load(source=None, device: str = "cpu", weights: str | None = None, revision: str | None = None,
-         context: int | None = None) -> Agent:
+def load(source: str | PathLike[str] | None = None, device: str = "cpu", weights: str | None = None,
+         revision: str | None = None, context: int | None = None) -> Agent:
     """An agent from a folder or the hub: `lite`, which ships with the project, if none is named.
 
     source : a folder in our layout (config.json, lm.safetensors, mimi.safetensors, tokenizer.model, voices/),

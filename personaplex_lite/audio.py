@@ -9,10 +9,14 @@ import io
 import numbers
 import os
 import warnings
+from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from .model.units import FRAME_SAMPLES, SAMPLE_RATE
@@ -32,7 +36,7 @@ class AudioError(ValueError):
     """Sound that cannot be used; the message says what was wrong and what would be right."""
 
 
-def read(source, rate: int | None = None, what: str = "sound") -> Tensor:
+def read(source: Any, rate: int | None = None, what: str = "sound") -> Tensor:
     """Anything that is a sound -> float32 [n], mono, 24 kHz.
 
     source : a path, bytes or an open file of wav, flac, ogg or mp3; or an array or tensor [n], [n, channels]
@@ -52,7 +56,7 @@ def read(source, rate: int | None = None, what: str = "sound") -> Tensor:
     return _check(samples, rate, what)
 
 
-def _with_rate(source, rate: int | None):
+def _with_rate(source: Any, rate: int | None) -> tuple[Any, int | None]:
     """(array or path, rate), however the two were handed over. Raises AudioError if they contradict."""
     own = None
     if isinstance(source, dict) and {"array", "sampling_rate"} <= source.keys():
@@ -70,7 +74,7 @@ def _with_rate(source, rate: int | None):
     return source, None if known is None else int(known)
 
 
-def _array(source, what: str) -> np.ndarray:
+def _array(source: Any, what: str) -> np.ndarray:
     """An array or tensor of samples -> float32 [n], mono."""
     samples = np.asarray(source.detach().cpu() if isinstance(source, Tensor) else source)
     if samples.size == 0:
@@ -98,7 +102,7 @@ def _mono(channels: np.ndarray) -> np.ndarray:
     return channels[power.argmax()].astype(np.float32) if cancelled else mean
 
 
-def _decode(source, what: str) -> tuple[np.ndarray, int]:
+def _decode(source: Any, what: str) -> tuple[np.ndarray, int]:
     """A sound file -> (float32 [n], mono; its rate). Read in blocks: memory is bounded by what is kept."""
     import soundfile
     if isinstance(source, Path) and not source.is_file():
@@ -149,7 +153,7 @@ def resample(samples: np.ndarray, rate: int, to: int) -> np.ndarray:
     return soxr.resample(samples, rate, to).astype(np.float32)
 
 
-def write(path, pcm, rate: int = RATE) -> Path:
+def write(path: str | PathLike[str], pcm: ArrayLike, rate: int = RATE) -> Path:
     """Save float samples [n] (or [n, 2]) as the format that the file's ending names: wav, flac, ogg or mp3.
 
     Written in blocks beside the target, then renamed, so that what was there stays whole if writing fails.
@@ -220,13 +224,13 @@ def normalise(pcm: np.ndarray, lufs: float = -24.0) -> np.ndarray:
     return np.clip(pcm * 10 ** ((lufs - now) / 20), -1, 1).astype(np.float32)
 
 
-def frames(wav: Tensor, size: int = FRAME):
+def frames(wav: Tensor, size: int = FRAME) -> Sequence[Tensor]:
     """[n] -> pieces [size], the last one filled up with silence."""
     wav = torch.nn.functional.pad(wav, (0, -len(wav) % size))
     return wav.split(size)
 
 
-def player(pcm, rate: int = RATE):
+def player(pcm: ArrayLike, rate: int = RATE) -> Any:
     """A sound player for a notebook: MP3 inside the page (about 4 kB a second)."""
     import soundfile
     from IPython.display import Audio

@@ -1,5 +1,6 @@
 """A model of random weights, small enough to talk in milliseconds, for every test that needs one."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -32,6 +33,20 @@ def tiny_agent(tmp_path_factory):
 def sounds():
     """Three users' noise, 80 frames each: float32 [80, 3, 1920]."""
     return torch.randn(80, 3, 1920, generator=torch.Generator().manual_seed(1)) * 0.1
+
+
+def pytest_terminal_summary(terminalreporter):
+    """A browser, a judge or a GPU that could not be had is said at the end, with what it would have shown."""
+    tests = Counter()
+    for report in terminalreporter.stats.get("skipped", []):
+        file = report.nodeid.split("::")[0]
+        _, _, reason = report.longrepr
+        tests[file, reason.removeprefix("Skipped: ")] += 1
+    if not tests:
+        return
+    terminalreporter.section("THESE DID NOT RUN", red=True, bold=True)
+    for (file, reason), count in sorted(tests.items()):
+        terminalreporter.line(f"{file}, {count} skipped: {reason}")
 
 
 @pytest.fixture(autouse=True)

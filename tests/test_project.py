@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -53,6 +54,102 @@ def test_public_names():
     assert callable(pp.LMConfig.from_official) and callable(pp.MimiConfig.from_official)
     assert pp.SamplingConfig()
     assert all(callable(getattr(pp.config, preset)) for preset in ("personaplex_7b", "moshiko", "tiny"))
+
+
+# What people's code may rely on: a name that goes breaks it, a name that comes is a promise.
+PUBLIC = {
+    "package": """Agent CheckpointError Frame HubError LMConfig MimiConfig Moment Persona Reply SamplingConfig
+                  Session Talk Trace TransformerConfig Voice audio check checkpoint config convert
+                  duplex_bench load plan viz""",
+    "Agent": "chat device lm mimi sampling text voice voices",
+    "Frame": "codes ms of pcm t text trace",
+    "Moment": "began calls owed state",
+    "Persona": "role voice",
+    "Reply": "codes config frames pcm play plot save text user words",
+    "Session": """agent began calls clock config fork grid keep_persona last owed personas predict_user read
+                  reset restore ring rows run sampling save seeds state step stream trace""",
+    "Voice": "cache codes embeddings from_wav load name save",
+}
+
+
+@pytest.fixture(scope="module")
+def surface(tiny_agent):
+    """The names that there are, of the package and of one thing of each class."""
+    import personaplex_lite as pp
+
+    chat = tiny_agent.chat(pp.Persona(role="hi"), progress=False)
+    with pytest.warns(UserWarning, match="silent"):
+        reply = chat.run(np.zeros(9_600, "float32"), wait=0.0, progress=False)
+    voice = pp.Voice(codes=tiny_agent.mimi.encode(np.zeros(1_920, "float32"))[0])
+    things = (tiny_agent, reply.frames[0], chat.save(), pp.Persona(), reply, chat, voice)
+    on_demand = re.findall(r'name == "(\w+)"', inspect.getsource(pp.__getattr__))
+    found = {"package": {*pp.__all__, *on_demand}}
+    for thing in things:
+        found[type(thing).__name__] = {name for name in dir(thing) if not name.startswith("_")}
+    return found
+
+
+@pytest.mark.parametrize("owner", PUBLIC)
+def test_no_public_name_goes_or_comes_unseen(surface, owner):
+    promised = set(PUBLIC[owner].split())
+    gone = promised - surface[owner]
+    new = surface[owner] - promised
+    assert not gone and not new, f"{owner}: gone {sorted(gone)}, new {sorted(new)}; see PUBLIC above"
+
+
+def test_every_public_name_can_be_had():
+    import personaplex_lite as pp
+
+    pytest.importorskip("anywidget", reason="the [notebooks] extra brings it: pip install -e '.[notebooks]'")
+    for name in PUBLIC["package"].split():
+        assert getattr(pp, name) is not None
+
+
+def test_what_could_not_run_is_said_at_the_end(request):
+    said = []
+    conftest = request.config.pluginmanager.get_plugin(str(ROOT / "tests" / "conftest.py"))
+    end = conftest.pytest_terminal_summary
+    why = ("test_talk.py", 1, "Skipped: no Chromium")
+    skipped = [SimpleNamespace(nodeid=f"tests/browser/test_talk.py::{name}", longrepr=why)
+               for name in ("one", "two")]
+    reporter = SimpleNamespace(stats={"skipped": skipped},
+                               section=lambda title, **_: said.append(title),
+                               line=said.append)
+    end(reporter)
+    assert said == ["THESE DID NOT RUN", "tests/browser/test_talk.py, 2 skipped: no Chromium"]
+    reporter.stats.clear()
+    end(reporter)
+    assert len(said) == 2                # nothing was skipped, nothing is said
+
+
+@pytest.fixture
+def boot(tmp_path, monkeypatch):
+    """tools/bootstrap.py with a note of its own; it installs nothing, and tells what it would."""
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    import bootstrap
+
+    asked = []
+    monkeypatch.setattr(bootstrap, "STAMP", tmp_path / "bootstrap.json")
+    monkeypatch.setattr(bootstrap, "PYTHON", Path(sys.executable))
+    monkeypatch.setattr(bootstrap, "make_venv", lambda: None)
+    monkeypatch.setattr(bootstrap, "install_torch", lambda *_: None)
+    monkeypatch.setattr(bootstrap, "pip", lambda *args: asked.append(args[-1]) or "")
+    monkeypatch.setattr(sys, "argv", ["bootstrap.py", "--extras", "dev"])
+    return bootstrap, asked
+
+
+DAMAGED = (b"", b"{", b"null", b"[]", b"{}", b"\xff",
+           b'{"extras": 3}', b'{"extras": [[]]}', b'{"extras": ["x"]}')
+
+
+@pytest.mark.parametrize("written", DAMAGED)
+def test_a_damaged_note_of_what_is_installed_is_made_anew(boot, written):
+    bootstrap, asked = boot
+    bootstrap.STAMP.write_bytes(written)
+    bootstrap.main()
+    assert asked == [".[dev]"] and bootstrap.installed()["extras"] == ["dev"]
+    bootstrap.main()
+    assert len(asked) == 1               # nothing has changed, nothing happens
 
 
 @pytest.mark.slow

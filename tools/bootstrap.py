@@ -122,6 +122,19 @@ def install_torch(wanted: str, lock: list[str]):
     stop(f"torch could not be installed: {reason}")
 
 
+def installed() -> dict:
+    """What the last run wrote of .venv; no extras if it wrote nothing, or the file is damaged."""
+    nothing = {"extras": []}
+    if not PYTHON.exists():
+        return nothing
+    try:
+        done = json.loads(STAMP.read_text(encoding="utf-8"))
+        known = all(extra in EXTRAS for extra in done["extras"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return nothing
+    return done if known else nothing
+
+
 def main():
     if sys.version_info < OLDEST:
         stop("Python {}.{} or newer is needed; this is {}.".format(*OLDEST, platform.python_version()))
@@ -136,7 +149,7 @@ def main():
 
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     state = f"{project} {ROOT} {sys.version_info[:2]} {args.locked}"
-    done = json.loads(STAMP.read_text()) if STAMP.exists() and PYTHON.exists() else {"extras": []}
+    done = installed()
     todo = {"key": hashlib.sha256(state.encode()).hexdigest(), "extras": sorted(asked | set(done["extras"]))}
     if done == todo:
         return
@@ -149,7 +162,7 @@ def main():
     reason = pip(*lock, "-e", package)
     if reason:
         stop(f"the package could not be installed: {reason}")
-    STAMP.write_text(json.dumps(todo))
+    STAMP.write_text(json.dumps(todo), encoding="utf-8")
 
 
 if __name__ == "__main__":

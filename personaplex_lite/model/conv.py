@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .state import State, keep, slot
+from .state import Rows, State, keep, slot
 
 FEW = 16      # steps: up to here one matrix product is faster than the convolution kernels (5 x, at 2 steps)
 
@@ -54,7 +54,7 @@ class CausalConv1d(nn.Module):
         started = past.new_zeros(batch, dtype=torch.bool)
         return ConvState(past, started)
 
-    def forward(self, x: Tensor, state: ConvState | None = None, active: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, state: ConvState | None = None, active: Rows = None) -> Tensor:
         """x : [b, c_in, n] -> [b, c_out, ceil(n / stride)].
 
         With a state, n is a multiple of the stride: ValueError otherwise.
@@ -118,8 +118,7 @@ class CausalConvTranspose1d(nn.Module):
         tail = self.weight.new_zeros(batch, self.c_out, self.memory)
         return ConvTransposeState(tail)
 
-    def forward(self, x: Tensor, state: ConvTransposeState | None = None,
-                active: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, state: ConvTransposeState | None = None, active: Rows = None) -> Tensor:
         """x : [b, c_in, n] -> [b, c_out, n · stride]"""
         n = x.shape[-1] * self.stride
         y = self._spread(x)

@@ -98,7 +98,7 @@ class Depth(nn.Module):
         self.text_embed = nn.Parameter(text * 0.1)
         self.audio_embed = nn.Parameter(audio * 0.1)
         layers = (DepthLayer(steps, dim, size.heads, size.hidden) for _ in range(size.layers))
-        self.layers = nn.ModuleList(layers)
+        self.layers: list[DepthLayer] = nn.ModuleList(layers)  # type: ignore[assignment]  # of one kind
         self.heads = PerStep(steps, config.audio_vocab, dim)
 
     def forward(self, hidden: Tensor, text: Tensor, audio: Tensor) -> Tensor:

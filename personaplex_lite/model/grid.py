@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from .config import UNGIVEN, LMConfig
-from .state import State, keep, slot
+from .state import Rows, State, keep, slot
+
+Cells = tuple[Tensor, Tensor, Tensor]      # conversation, row, place in the ring: an index of cells
 
 
 def delay(frames: Tensor, config: LMConfig) -> Tensor:
@@ -60,13 +62,13 @@ class Grid:
         given = torch.zeros(shape, dtype=torch.bool, device=device)
         return GridState(cells, given)
 
-    def put(self, state: GridState, t: Tensor, frame: Tensor, active: Tensor | None = None) -> None:
+    def put(self, state: GridState, t: Tensor, frame: Tensor, active: Rows = None) -> None:
         """Make the tokens of frame t given, each at its delayed column: frame [b, 17], -2 where not known."""
         where = self._at(t[:, None] + self.delays)
         known = _moving(frame != UNGIVEN, active)
         self._give(state, where, known, frame)
 
-    def open(self, state: GridState, t: Tensor, active: Tensor | None = None) -> None:
+    def open(self, state: GridState, t: Tensor, active: Rows = None) -> None:
         """Start tokens where a row has not begun yet, whatever was put there."""
         where = self._column(t)
         early = _moving(t[:, None] <= self.delays, active)
@@ -82,7 +84,7 @@ class Grid:
         where = self._column(t)
         return torch.where(state.given[where], state.cells[where], UNGIVEN)
 
-    def fill(self, state: GridState, t: Tensor, tokens: Tensor, active: Tensor | None = None) -> None:
+    def fill(self, state: GridState, t: Tensor, tokens: Tensor, active: Rows = None) -> None:
         """Write the model's tokens [b, 17] into the open cells of column t; forget what t - 1 was given."""
         here = self._column(t)
         before = self._column(t - 1)
@@ -102,17 +104,17 @@ class Grid:
         """Replace one conversation's cells, [1, 17, w], as a recorded voice asks; given ones stay given."""
         state.cells[row] = cells[0].to(state.cells)
 
-    def _give(self, state: GridState, where, known: Tensor, tokens: Tensor) -> None:
+    def _give(self, state: GridState, where: Cells, known: Tensor, tokens: Tensor) -> None:
         """Write tokens where known bool [b, 17], and note that they are given."""
         state.cells[where] = torch.where(known, tokens, state.cells[where])
         state.given[where] = state.given[where] | known
 
-    def _column(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _column(self, t: Tensor) -> Cells:
         """Index triple of the whole column t [b]."""
         rows = len(self.delays)
         return self._at(t[:, None].expand(-1, rows))
 
-    def _at(self, column: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _at(self, column: Tensor) -> Cells:
         """Index triple of one cell in each row; column [b, 17]: which one."""
         batch, rows = column.shape
         conversation = torch.arange(batch, device=column.device)[:, None]
@@ -120,7 +122,7 @@ class Grid:
         return conversation, row, column % self.width
 
 
-def _moving(cells: Tensor, active: Tensor | None) -> Tensor:
+def _moving(cells: Tensor, active: Rows) -> Tensor:
     """Of the cells bool [b, 17], those in conversations that move on."""
     if active is None:
         return cells

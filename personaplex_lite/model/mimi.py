@@ -18,7 +18,7 @@ from . import checks
 from .config import MimiConfig
 from .conv import CausalConv1d, CausalConvTranspose1d
 from .rvq import SplitRVQ
-from .state import State, slot
+from .state import Rows, State, slot
 from .transformer import KVState, Transformer
 
 
@@ -53,6 +53,7 @@ class ResidualBlock(nn.Module):
 
 class SEANet(nn.Module):
     """A first convolution, `stages` of blocks and resampling convolutions in order of use, a last one."""
+    stages: nn.ModuleList
 
     def forward(self, x: Tensor, run) -> Tensor:
         """[b, c, n] -> [b, c', n'], other channels and another rate."""
@@ -133,7 +134,7 @@ class Mimi(nn.Module):
             t=torch.zeros(batch, dtype=torch.int64, device=resample.weight.device),
         )
 
-    def encode(self, wav: Tensor, state: MimiState | None = None, active: Tensor | None = None) -> Tensor:
+    def encode(self, wav: Tensor, state: MimiState | None = None, active: Rows = None) -> Tensor:
         """Sound to codes.
 
         wav : [n] or [b, 1, n] float32, 24 kHz, in [-1, 1]; any n offline (the end is padded to a whole
@@ -146,7 +147,7 @@ class Mimi(nn.Module):
             latent = self.latent(x, state, active)
             return self.rvq.encode(latent)
 
-    def decode(self, codes: Tensor, state: MimiState | None = None, active: Tensor | None = None) -> Tensor:
+    def decode(self, codes: Tensor, state: MimiState | None = None, active: Rows = None) -> Tensor:
         """Codes to sound: int64 [b, q, t] with 1 <= q <= 8 -> float32 [b, 1, frame_size · t].
 
         Raises ValueError on another shape or an id outside the codebooks.
@@ -156,23 +157,21 @@ class Mimi(nn.Module):
             latent = self.rvq.decode(codes)
             return self.synthesise(latent, state, active).float()
 
-    def latent(self, x: Tensor, state: MimiState | None = None, active: Tensor | None = None) -> Tensor:
+    def latent(self, x: Tensor, state: MimiState | None = None, active: Rows = None) -> Tensor:
         """[b, 1, n] -> [b, t, dim]: what the quantiser sees. Differentiable when state is None."""
         x = self.encoder(x, _runner(state, active))                         # [b, dim, s]
         x = self._attend(self.encoder_transformer, x, state, active)
         x = self.downsample(x, state and state.resample, active)            # [b, dim, t]
         return x.transpose(1, 2)
 
-    def synthesise(self, latent: Tensor, state: MimiState | None = None,
-                   active: Tensor | None = None) -> Tensor:
+    def synthesise(self, latent: Tensor, state: MimiState | None = None, active: Rows = None) -> Tensor:
         """[b, t, dim] -> [b, 1, n]"""
         x = latent.transpose(1, 2)                                          # [b, dim, t]
         x = self.upsample(x, state and state.resample, active)              # [b, dim, s]
         x = self._attend(self.decoder_transformer, x, state, active)
         return self.decoder(x, _runner(state, active))
 
-    def _attend(self, transformer: Transformer, x: Tensor, state: MimiState | None,
-                active: Tensor | None) -> Tensor:
+    def _attend(self, transformer: Transformer, x: Tensor, state: MimiState | None, active: Rows) -> Tensor:
         """[b, dim, s] -> same, each step knowing the ones before it; time advances here."""
         steps = x.shape[-1]
         x = x.transpose(1, 2)
@@ -184,7 +183,7 @@ class Mimi(nn.Module):
         return y.transpose(1, 2)
 
 
-def _runner(state: MimiState | None, active: Tensor | None):
+def _runner(state: MimiState | None, active: Rows):
     """run(conv, x): each convolution meets its own memory, in order of use."""
     if state is None:
         return lambda conv, x: conv(x)

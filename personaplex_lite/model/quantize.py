@@ -18,6 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .depth import PerStep
+from .lm import LM
+
 GROUP = 32                     # inputs that share an int4 scale
 KINDS = ("int8", "int4")
 FAST: dict[str, Callable] = {}      # device type -> product(kind, x, q, scale), where there is a better one
@@ -88,6 +91,8 @@ class QuantLinear(nn.Module):
 
     Raises ValueError for a kind or a shape that the kernels do not take.
     """
+    q: Tensor
+    scale: Tensor
 
     def __init__(self, kind: str, out: int, inner: int, parts: int = 1):
         super().__init__()
@@ -158,9 +163,8 @@ def formula(x: Tensor, q: Tensor, scale: Tensor) -> Tensor:
     return F.linear(x, weight.to(x.dtype))
 
 
-def prepare(model: nn.Module, kind: str) -> None:
+def prepare(model: LM, kind: str) -> None:
     """Replace the linear maps of an LM's two transformers by empty quantised ones, on the same device."""
-    from .depth import PerStep
     owners = [*model.temporal.modules(), *model.depth.modules()]
     for owner in owners:
         for name, child in list(owner.named_children()):

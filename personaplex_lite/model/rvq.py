@@ -16,14 +16,16 @@ from .config import MimiConfig
 
 class Codebook(nn.Module):
     """`bins` entries; entry = embedding_sum / usage, so that training can average into it."""
+    embedding_sum: Tensor
+    cluster_usage: Tensor
 
     def __init__(self, bins: int, dim: int):
         super().__init__()
         self.register_buffer("embedding_sum", torch.randn(bins, dim))
         self.register_buffer("cluster_usage", torch.ones(bins))
         self.register_buffer("initialized", torch.ones(1))   # stored by the official files, not used
-        self._stamp = None       # what the cached entries were made of
-        self._cached = None
+        self._stamp: tuple = ()        # what the cached entries were made of
+        self._cached: tuple = ()
 
     @property
     def entries(self) -> Tensor:
@@ -61,7 +63,8 @@ class ResidualQuantizer(nn.Module):
         super().__init__()
         self.input_proj = nn.Linear(config.dim, config.codebook_dim, bias=False)
         self.output_proj = nn.Linear(config.codebook_dim, config.dim, bias=False)
-        self.codebooks = nn.ModuleList(Codebook(config.bins, config.codebook_dim) for _ in range(codebooks))
+        books = (Codebook(config.bins, config.codebook_dim) for _ in range(codebooks))
+        self.codebooks: list[Codebook] = nn.ModuleList(books)  # type: ignore[assignment]  # of one kind
 
     def encode(self, latent: Tensor, use: int) -> Tensor:
         """latent [b, t, dim] -> codes [b, use, t] by the first `use` codebooks."""
@@ -75,10 +78,8 @@ class ResidualQuantizer(nn.Module):
 
     def decode(self, codes: Tensor) -> Tensor:
         """codes [b, q, t] -> [b, t, dim], what the entries add up to."""
-        total = 0
-        for book, code in zip(self.codebooks, codes.unbind(1)):
-            total = total + book.decode(code)
-        return self.output_proj(total)
+        entries = map(Codebook.decode, self.codebooks, codes.unbind(1))
+        return self.output_proj(sum(entries))
 
 
 class SplitRVQ(nn.Module):

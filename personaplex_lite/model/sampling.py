@@ -63,7 +63,7 @@ class Dice:
     seed: Tensor                 # [b] int64
     t: Tensor                    # [b] int64: the step
     keep: bool
-    logits: list = field(default_factory=list)      # of each step so far, [b, V]
+    logits: list[Tensor] = field(default_factory=list)      # of each step so far, [b, V]
 
     def __call__(self, k: int, logits: Tensor) -> Tensor:
         """logits float32 [b, V] of depth step k -> tokens int64 [b]."""

@@ -9,11 +9,13 @@ save, copy, fork, count and reset row by row. Three rules:
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 
 import torch
 from torch import Tensor
+
+Rows = Tensor | None      # bool [b]: the conversations that are meant; None: all
 
 
 def slot(empty: float = 0, row_dim: int = 0):
@@ -25,7 +27,7 @@ def slot(empty: float = 0, row_dim: int = 0):
 class State:
     """A tree of named tensors: frozen dataclasses of `slot`s, other states, tuples of states, constants."""
 
-    def slots(self, prefix: str = "") -> Iterator[tuple[str, Tensor, dict]]:
+    def slots(self, prefix: str = "") -> Iterator[tuple[str, Tensor, Mapping]]:
         """(dotted name, tensor, what `slot` said of it) of everything below, in order."""
         for entry in fields(self):
             name = prefix + entry.name
@@ -66,7 +68,7 @@ class State:
             tensor.copy_(saved[name])
 
     @torch.no_grad()
-    def reset(self, rows: Tensor | None = None) -> None:
+    def reset(self, rows: Rows = None) -> None:
         """Back to the beginning, for all conversations or those where `rows` bool [b] is true."""
         for _, tensor, about in self.slots():
             empty = about["empty"]
@@ -80,7 +82,7 @@ class State:
             tensor.masked_fill_(mask, empty)
 
 
-def keep(active: Tensor | None, new: Tensor, old: Tensor) -> Tensor:
+def keep(active: Rows, new: Tensor, old: Tensor) -> Tensor:
     """`new` for rows that are active [b], `old` for those that pause."""
     if active is None:
         return new

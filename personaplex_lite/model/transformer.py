@@ -21,7 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import TransformerConfig
-from .state import State, keep, slot
+from .state import Rows, State, keep, slot
+
+Pair = tuple[Tensor, Tensor]                      # keys and values, cos and sin, rows and slots
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +36,7 @@ class KVState(State):
     chunk: int = 1                # most steps written at once
     official: bool = False        # hide the oldest slot of a full ring, as the official code does
 
-    def claim(self, positions: Tensor, active: Tensor | None) -> tuple[Tensor, Tensor]:
+    def claim(self, positions: Tensor, active: Rows) -> Pair:
         """Book slots for steps `positions` [b, n]; return their (row, slot) index pair."""
         batch, n = positions.shape
         if n > self.chunk:
@@ -51,12 +53,12 @@ class KVState(State):
         self.pos[where] = keep(active, positions, self.pos[where])
         return where
 
-    def pin(self, rows: Tensor | None, frames: Tensor) -> None:
+    def pin(self, rows: Rows, frames: Tensor) -> None:
         """Never overwrite the first `frames` int64 [b] steps, where `rows` bool [b] is true (None: anywhere).
 
         Only for a state made with pinning=True; fewer steps than the ring has slots.
         """
-        self.kept.copy_(keep(rows, frames, self.kept))
+        self.kept.copy_(keep(rows, frames, self.kept))  # type: ignore[union-attr, arg-type]  # see above
 
     def used(self, positions: Tensor) -> int:
         """Slots up to the last one in use; all of them where finding out would wait for the device."""
@@ -68,12 +70,12 @@ class KVState(State):
     def write(
         self,
         layer: int,
-        where: tuple[Tensor, Tensor],
+        where: Pair,
         used: int,
         k: Tensor,
         v: Tensor,
-        active: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
+        active: Rows,
+    ) -> Pair:
         """Store k, v [b, n, h, d] of one layer; return the ring's used part, [b, h, used, d] of both."""
         keys = self.k[layer]
         values = self.v[layer]
@@ -114,13 +116,13 @@ class Linear(nn.Linear):
 
 class View(NamedTuple):
     """What a chunk's queries see, and by which angles."""
-    rope: tuple[Tensor, Tensor]
+    rope: Pair
     mask: Tensor                                  # [b, 1, n, keys] bool
-    near: tuple[Tensor, Tensor] | None = None     # angles towards the pinned keys
+    near: Pair | None = None                      # angles towards the pinned keys
     pinned: Tensor | None = None                  # [b, 1, 1, keys] bool
 
 
-def rope_table(positions: Tensor, config: TransformerConfig) -> tuple[Tensor, Tensor]:
+def rope_table(positions: Tensor, config: TransformerConfig) -> Pair:
     """cos and sin [b, n, 1, d/2] float32 of each step's angles."""
     dim = config.dim // config.heads
     # Pair i of a head turns by max_period^(-2i / d) a step: the first fastest.
@@ -130,7 +132,7 @@ def rope_table(positions: Tensor, config: TransformerConfig) -> tuple[Tensor, Te
     return angle.cos(), angle.sin()
 
 
-def rotate(x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
+def rotate(x: Tensor, table: Pair) -> Tensor:
     """Turn neighbouring pairs of x [b, n, h, d] by their step's angles, in float32."""
     cos, sin = table
     pairs = x.float().unflatten(-1, (-1, 2))
@@ -180,7 +182,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, view: View, near: Tensor | None) -> 
         return F.scaled_dot_product_attention(q, k, v, view.mask)
     # In plain words, which for few queries on a CPU is 2-6 x faster.
     scores = q @ k.mT                                      # [b, h, n, keys]
-    if near is not None:
+    if near is not None and view.pinned is not None:
         scores = torch.where(view.pinned, near @ k.mT, scores)
     scores = scores.float() * q.shape[-1] ** -0.5
     scores = scores.masked_fill(~view.mask, -1e30)
@@ -280,8 +282,7 @@ class Transformer(nn.Module):
         recent = k > last - self.config.context
         return (past & recent)[:, None]
 
-    def forward(self, x: Tensor, t: Tensor, state: KVState | None = None,
-                active: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, state: KVState | None = None, active: Rows = None) -> Tensor:
         """x [b, n, dim] -> same; rows that are not active [b] leave no trace in the state."""
         new = torch.arange(x.shape[1], device=x.device)
         query = t[:, None] + new                                            # [b, n]

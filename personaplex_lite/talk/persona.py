@@ -48,7 +48,7 @@ def build(voice: Voice | None, role: str, config: LMConfig, text: Text | None) -
     if voice is None:
         spoken = torch.zeros(0, config.codebooks, dtype=torch.int64)
     elif voice.embeddings is None:
-        spoken = voice.codes.T
+        spoken = voice.codes.T          # type: ignore[union-attr]  # a Voice has these or embeddings
     else:                                               # never looked at: the embeddings stand in
         spoken = torch.full((len(voice.embeddings) + 1, config.codebooks), config.audio_vocab)
     tokens = text.role(role) if text and role.strip() else []

@@ -70,7 +70,8 @@ class Frame:
     def of(self, row: int) -> Frame:
         """One conversation's frame out of a batch's; the trace stays whole."""
         pcm = None if self.pcm is None else self.pcm[row]
-        return Frame(self.t[row], pcm, self.text[row], self.codes[row], self.trace, self.ms)
+        t = self.t[row]         # type: ignore[index]  # a batch's: a list
+        return Frame(t, pcm, self.text[row], self.codes[row], self.trace, self.ms)
 
 
 class Reply:
@@ -79,7 +80,8 @@ class Reply:
     def __init__(self, frames: list[Frame], user: Tensor, text: Text, config: LMConfig):
         self.frames = frames
         self.config = config
-        self.pcm = torch.cat([frame.pcm for frame in frames]) if frames else torch.zeros(0)
+        # Where there is no codec, there is no Reply: every frame sounds.
+        self.pcm = torch.cat([f.pcm for f in frames]) if frames else torch.zeros(0)  # type: ignore[misc]
         # The agent may go on when the user has ended.
         longer = max(0, len(self.pcm) - len(user))
         self.user = torch.nn.functional.pad(user, (0, longer))

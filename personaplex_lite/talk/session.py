@@ -23,7 +23,7 @@ from ..model.grid import Grid
 from ..model.units import FRAME_SECONDS
 from . import inputs
 from . import persona as prompts
-from .reply import Clock, Frame, Reply
+from .reply import Clock, Frame, Reply, Trace
 from .step import Plan, SessionState, step_of_sound, take_step
 
 WARN = 125         # frames (10 s) between the warning and the loss of the persona's first step
@@ -64,9 +64,9 @@ class Session:
         self.trace = trace
         self.ring = ring
         self.keep_persona = keep_persona
-        self.last = None                    # the newest Trace
+        self.last: Trace | None = None      # the newest
         self.clock = Clock()
-        self._round = None                  # (sampling, the common step captured with it)
+        self._round: tuple = (None, None)   # (sampling, the common step captured with it)
         # what the host counts for each row, so that it never has to ask the device
         self.calls = [0] * self.rows        # steps so far
         self.began = [0] * self.rows        # the step at which the user could first be heard
@@ -116,10 +116,10 @@ class Session:
         plain = not self.trace and not self.predict_user
         return plain and min(self.calls) > self.config.max_delay and not any(self.owed)
 
-    def _hear(self, sound: Tensor) -> Frame:
+    def _hear(self, sound: Tensor) -> Frame | None:
         """The common step, all on the device (as one captured graph on a GPU), with one copy back."""
         # Other temperatures need another graph.
-        if self._round is None or self._round[0] != self.sampling:
+        if self._round[0] != self.sampling:
             self._round = (self.sampling, graphs.capture(self._listen_and_speak, sound, self.state))
         pcm, frame = self._round[1](sound).cpu().split([audio.FRAME, self.config.rows], 1)
         return self._deliver(frame.long(), pcm, [True] * self.rows)
@@ -175,7 +175,8 @@ class Session:
             return None
         words = self.agent.text
         text = [words.piece(token) if words else "" for token in frame[:, 0].tolist()]
-        whole = Frame(times, pcm, text, frame, self.last, self.clock.ms)
+        # Of a batch: lists of times and texts.
+        whole = Frame(times, pcm, text, frame, self.last, self.clock.ms)  # type: ignore[arg-type]
         return whole.of(0) if self.rows == 1 else whole
 
     def _about_to_forget(self, moving: list[bool]) -> bool:
@@ -220,7 +221,8 @@ class Session:
         active = self._mask(reads)
         self._advance(tokens, active=active, mute=True, told=told, recorded=recorded)
         for row, prompt in enumerate(built):
-            if prompt.cache is not None and i == len(prompt.embeddings):
+            # A cache comes with embeddings.
+            if prompt.cache is not None and i == len(prompt.embeddings):  # type: ignore[arg-type]
                 self.grid.load(self.state.grid, row, prompt.cache)
 
     def stream(self, source, rate: int | None = None, wait: float = 8.0) -> Iterator[Frame]:
@@ -280,7 +282,7 @@ class Session:
             made = self.step(torch.stack(user))
             frames: list[Frame | None] = [None] * self.rows
             for row in range(self.rows):
-                if not talking[row] or not whole[row]:
+                if made is None or not talking[row] or not whole[row]:
                     continue
                 frame = made if self.rows == 1 else made.of(row)
                 frames[row] = frame

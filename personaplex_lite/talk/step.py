@@ -19,7 +19,7 @@ from ..model.config import NO_INPUT, UNGIVEN, SamplingConfig
 from ..model.grid import Grid, GridState
 from ..model.mimi import MimiState
 from ..model.sampling import Dice, sample
-from ..model.state import State, slot
+from ..model.state import Rows, State, slot
 from ..model.transformer import KVState
 from .reply import Clock, Trace
 
@@ -42,12 +42,12 @@ class Plan:
     depth_steps: int                   # K codes to draw: the agent's 8, or its guess of the user's 8 as well
     ring: str = "exact"
     trace: bool = False
-    active: Tensor | None = None       # bool [b], rows that move on; None: all
+    active: Rows = None                # bool [b], rows that move on; None: all
     young: bool = False                # some row takes its very first step: it has no column to read yet
     recorded: dict[int, Tensor] = field(default_factory=dict)   # row -> [d], read instead of its column
     draws: bool = True                 # False: every cell is given
     speaks: bool = True                # False: nobody listens to the agent
-    complete: Tensor | None = None     # bool [b], rows that have a whole frame to speak; None: all
+    complete: Rows = None              # bool [b], rows that have a whole frame to speak; None: all
 
 
 class Made(NamedTuple):
@@ -113,7 +113,7 @@ def embed(lm, column: Tensor, recorded: dict[int, Tensor]) -> Tensor:
     return x
 
 
-def begun(state: SessionState, plan: Plan) -> Tensor | None:
+def begun(state: SessionState, plan: Plan) -> Rows:
     """bool [b]: rows in which the transformer may move; None for all."""
     if not plan.young:
         return plan.active
@@ -121,7 +121,7 @@ def begun(state: SessionState, plan: Plan) -> Tensor | None:
     return started if plan.active is None else started & plan.active
 
 
-def speak(agent, state: SessionState, frame: Tensor, complete: Tensor | None, clock: Clock) -> Tensor:
+def speak(agent, state: SessionState, frame: Tensor, complete: Rows, clock: Clock) -> Tensor:
     """A complete frame int64 [b, 17] -> its sound float32 [b, 1920]."""
     config = agent.lm.config
     codes = frame[:, config.agent].clamp(0, config.audio_vocab - 1)
@@ -138,4 +138,4 @@ def step_of_sound(agent, grid: Grid, state: SessionState, sound: Tensor, plan: P
     shape = (len(sound), agent.lm.config.rows)
     nothing = torch.full(shape, UNGIVEN, device=sound.device)
     made = take_step(agent, grid, state, nothing, sound, plan, clock)
-    return torch.cat([made.pcm, made.frame.float()], 1)
+    return torch.cat([made.pcm, made.frame.float()], 1)  # type: ignore[list-item]  # the common step speaks

@@ -12,7 +12,9 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -42,7 +44,7 @@ class Header:
     weights: str | None
 
     @classmethod
-    def of(cls, path) -> Header:
+    def of(cls, path: str | PathLike[str]) -> Header:
         """Read the header of a file. Raises FileNotFoundError, CheckpointError."""
         path = Path(path)
         with _open(path) as file:
@@ -53,7 +55,7 @@ class Header:
         return cls(path, path.stat().st_size, shapes, about.get("weights"))
 
 
-def _open(path: Path):
+def _open(path: Path) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"no weights at {path}")
     try:
@@ -63,7 +65,7 @@ def _open(path: Path):
                               "download or copy it again") from None
 
 
-def read(path, names: Iterable[str]) -> Iterator[Tensor]:
+def read(path: Path, names: Iterable[str]) -> Iterator[Tensor]:
     """Tensors of a file one after the other, memory-mapped.
 
     Pages of a mapping count as ours for as long as it lives. So the file is mapped anew every 30 MB, and a
@@ -72,15 +74,15 @@ def read(path, names: Iterable[str]) -> Iterator[Tensor]:
     room = 0
     for name in names:
         if room <= 0:
-            file = _open(Path(path))
+            file = _open(path)
             room = MAPPED
         tensor = file.get_tensor(name)
         room -= tensor.nbytes
         yield tensor
 
 
-def load_lm(path, config: LMConfig, device="cpu", dtype: torch.dtype = torch.float32,
-            widen: bool = False, weights: str | None = None) -> LM:
+def load_lm(path: str | PathLike[str] | Header, config: LMConfig, device: str | torch.device = "cpu",
+            dtype: torch.dtype = torch.float32, widen: bool = False, weights: str | None = None) -> LM:
     """The language model from one safetensors file, of official names or converted.
 
     path : the file, or its `Header` if that was read before. widen : the file has half the depth steps that
@@ -103,7 +105,8 @@ def load_lm(path, config: LMConfig, device="cpu", dtype: torch.dtype = torch.flo
     return model
 
 
-def load_mimi(path, config: MimiConfig, device="cpu", dtype: torch.dtype = torch.float32) -> Mimi:
+def load_mimi(path: str | PathLike[str] | Header, config: MimiConfig, device: str | torch.device = "cpu",
+              dtype: torch.dtype = torch.float32) -> Mimi:
     """The codec from one safetensors file with official names; `path` and what it raises: as `load_lm`."""
     header = path if isinstance(path, Header) else Header.of(path)
     with torch.device("meta"):
@@ -114,9 +117,9 @@ def load_mimi(path, config: MimiConfig, device="cpu", dtype: torch.dtype = torch
 
 def official_tensors(model: LM | Mimi) -> dict[str, Tensor]:
     """Every weight under its official name and shape (views of the model's own)."""
-    naming = lm_names if isinstance(model, LM) else mimi_names
+    places = lm_names(model.config) if isinstance(model, LM) else mimi_names(model.config)
     tensors = tensors_of(model)
-    return {name: place.of(tensors) for name, place in naming(model.config).items()}
+    return {name: place.of(tensors) for name, place in places.items()}
 
 
 def empty_lm(config: LMConfig, dtype: torch.dtype, weights: str | None) -> LM:
@@ -129,7 +132,7 @@ def empty_lm(config: LMConfig, dtype: torch.dtype, weights: str | None) -> LM:
 
 
 @torch.no_grad()
-def _load(model: nn.Module, table: dict[str, Place], header: Header, device,
+def _load(model: nn.Module, table: dict[str, Place], header: Header, device: str | torch.device,
           sources: dict[str, str | None] | None = None) -> None:
     """Fill a model that has no memory yet, and make it ready for use.
 
@@ -212,12 +215,12 @@ def matrices(tensor: Tensor, place: Place, module: quantize.QuantLinear) -> Iter
     return enumerate(tensor.view(-1, *module.shape))
 
 
-def progress(what: str, path):
+def progress(what: str, path: Path) -> Any:
     """A progress bar in GB, for files that take more than a moment."""
     from tqdm import tqdm
-    size = Path(path).stat().st_size
+    size = path.stat().st_size
     shape = "{desc} {percentage:3.0f}% |{bar}| {n:.1f} of {total:.1f} GB, {remaining} left"
-    return tqdm(desc=f"{what} {Path(path).name}", total=size / 1e9, disable=size < NOTICED, leave=False,
+    return tqdm(desc=f"{what} {path.name}", total=size / 1e9, disable=size < NOTICED, leave=False,
                 bar_format=shape)
 
 
@@ -242,7 +245,7 @@ def _lay_out(model: LM) -> None:
 def _lower_steps(config: LMConfig) -> dict[str, str | None]:
     """For each tensor of the upper depth steps, the lower one that fills it; None stands for zeros."""
     half = config.depth_steps // 2
-    sources = {}
+    sources: dict[str, str | None] = {}
     for name in lm_names(config):
         found = STEPWISE.fullmatch(name)
         if not found:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import shutil
 from dataclasses import asdict
+from os import PathLike
 from pathlib import Path
 
 import torch
@@ -24,7 +25,8 @@ from .writer import Writer
 BLOCK = 2**24       # bytes of a file that are in memory while its checksum is taken
 
 
-def convert(source, folder, weights: str = "int4", revision: str | None = None) -> Path:
+def convert(source: str | PathLike[str], folder: str | PathLike[str], weights: str = "int4",
+            revision: str | None = None) -> Path:
     """Write a checkpoint as a folder that loads in seconds: quantised, voices unpacked, with checksums.
 
     weights : "int8" (8.9 GB for the 7B) or "int4" (6 GB). Needs at most 3 GB of memory. Raises as `fetch`.

@@ -18,7 +18,9 @@ import tempfile
 import zlib
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from ..model.config import LMConfig, MimiConfig, SamplingConfig, moshiko, personaplex_7b
 from .checkpoint import CheckpointError, Header
@@ -62,7 +64,7 @@ class Files:
     voices: dict[str, Path]
 
 
-def fetch(source, revision: str | None = None) -> Path:
+def fetch(source: str | PathLike[str], revision: str | None = None) -> Path:
     """The folder of a checkpoint: a local one as it is, a hub id ("owner/name") by way of the hub's cache.
 
     revision : branch, tag or commit of a hub id. HF_TOKEN, HF_HOME, HF_HUB_OFFLINE work as everywhere.
@@ -85,14 +87,14 @@ def _download(repo: str, revision: str | None) -> Path:
     # which files are there, and how large
     try:
         info = hub.HfApi().model_info(repo, revision=revision, files_metadata=True, timeout=10)
-        files = info.siblings
+        files = info.siblings or []
     except hub.errors.HfHubHTTPError:
         raise
     except Exception:               # no network, or told to stay offline: what the cache has must do
         files = []
-    how = {"revision": revision, "local_files_only": not files}
+    offline = not files
     # the config names those that we want
-    config = hub.hf_hub_download(repo, "config.json", **how)
+    config = hub.hf_hub_download(repo, "config.json", revision=revision, local_files_only=offline)
     about = json.loads(Path(config).read_text())
     patterns = ["config.json", SUMS, "voices.tgz", "voices/*", *_names(about).values()]
     # is there room for what the cache does not have yet?
@@ -105,7 +107,8 @@ def _download(repo: str, revision: str | None) -> Path:
         if not isinstance(cached, str):
             need += file.size or 0
     check_room(need, Path(hub.constants.HF_HUB_CACHE), "set HF_HOME to a folder on a larger disk")
-    return Path(hub.snapshot_download(repo, allow_patterns=patterns, **how))
+    return Path(hub.snapshot_download(repo, revision=revision, local_files_only=offline,
+                                      allow_patterns=patterns))
 
 
 def check_room(need: float, folder: Path, otherwise: str) -> None:
@@ -144,7 +147,7 @@ def _explain(error: Exception, repo: str, revision: str | None) -> str:
     return f"{repo} could not be downloaded ({why}): try again, what has arrived is kept"
 
 
-def look(folder) -> Files:
+def look(folder: str | PathLike[str]) -> Files:
     """What a folder holds: its config, and the header of the LM's file, which is read only here.
 
     Raises FileNotFoundError or CheckpointError with what is wrong.
@@ -178,7 +181,7 @@ def look(folder) -> Files:
     )
 
 
-def _names(about: dict) -> dict[str, str]:
+def _names(about: dict[str, Any]) -> dict[str, str]:
     """The files that a config speaks of: names only, whatever folder it gives."""
     if "lm" in about:
         return OURS
@@ -189,7 +192,7 @@ def _names(about: dict) -> dict[str, str]:
     return names
 
 
-def _configs(about: dict) -> tuple[LMConfig, MimiConfig]:
+def _configs(about: dict[str, Any]) -> tuple[LMConfig, MimiConfig]:
     """Sizes. The official PersonaPlex config gives none: they are those of the 7B."""
     if "lm" in about:
         return from_dict(LMConfig, about["lm"]), from_dict(MimiConfig, about["mimi"])
@@ -232,26 +235,26 @@ def unpack(archive: Path) -> Path:
         whole.mkdir()
         try:
             with tarfile.open(archive, "r:gz") as tar:
-                _unpack(tar, whole)
+                _unpack(tar, archive, whole)
         except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
             raise CheckpointError(f"{archive} is not a whole archive ({error}): download it again") from None
         os.replace(whole, voices)
     return voices
 
 
-def _unpack(tar: tarfile.TarFile, folder: Path) -> None:
+def _unpack(tar: tarfile.TarFile, archive: Path, folder: Path) -> None:
     total = 0
     for count, member in enumerate(tar):
         path = Path(member.name)
         leads_out = path.is_absolute() or ".." in path.parts
         plain = member.isfile() or member.isdir()
         if leads_out or not plain:
-            raise CheckpointError(f"{tar.name} is not to be trusted: {member.name!r} in it is a link, "
+            raise CheckpointError(f"{archive} is not to be trusted: {member.name!r} in it is a link, "
                                   "a device or leads out of the folder")
         total += member.size
         if count >= MOST_FILES or total > MOST_BYTES:
-            raise CheckpointError(f"{tar.name} is not to be trusted: it unpacks to more than {MOST_FILES} "
+            raise CheckpointError(f"{archive} is not to be trusted: it unpacks to more than {MOST_FILES} "
                                   f"files or {MOST_BYTES / 2**30:.0f} GiB")
-        if member.isfile() and path.suffix == ".pt" and not path.name.startswith("."):
-            content = tar.extractfile(member).read()
-            (folder / path.name).write_bytes(content)
+        content = tar.extractfile(member)        # None of a folder
+        if content is not None and path.suffix == ".pt" and not path.name.startswith("."):
+            (folder / path.name).write_bytes(content.read())

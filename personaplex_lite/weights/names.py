@@ -202,7 +202,7 @@ def _rvq(table: Table, books: int, config: MimiConfig) -> None:
 
 def check_bijection(model: nn.Module, table: dict[str, Place]) -> None:
     """Every element of the model has exactly one official home. Raises AssertionError otherwise."""
-    filled = Counter()
+    filled: Counter[str] = Counter()
     for place in table.values():
         filled[place.name] += prod(place.shape)
     there = {name: tensor.numel() for name, tensor in tensors_of(model).items()}

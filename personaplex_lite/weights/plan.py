@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
 
 import torch
@@ -72,7 +73,8 @@ class Plan:
         return f"<Plan: {' '.join(self.best or ['nothing fits'])}>"
 
 
-def plan(source, weights: str | None = None, context: int | None = None, conversations: int = 1) -> Plan:
+def plan(source: str | PathLike[str], weights: str | None = None, context: int | None = None,
+         conversations: int = 1) -> Plan:
     """Print, and return, what a checkpoint would take here, for every kind of weights and every device.
 
     source : as for `load`; the known hub ids need no network, others are downloaded. weights : this kind.
@@ -150,7 +152,7 @@ def ensure(lm: LMConfig, mimi: MimiConfig, weights: str, device: str, context: i
     numbered = device == "cpu" or ":" in device
     free = free_memory().get(device if numbered else f"{device}:0")
     need = count(lm, mimi, weights, context)
-    if need.fits(free):
+    if free is None or need.fits(free):
         return
     smaller = []
     for kind in quantize.KINDS:
@@ -175,7 +177,7 @@ def free_memory() -> dict[str, int | None]:
     return free
 
 
-def half(device) -> str:
+def half(device: str | torch.device) -> str:
     """The 16-bit type to compute in: bf16, but fp16 on GPUs without it (before compute capability 8.0)."""
     gpu = torch.device(device).type == "cuda"
     if gpu and torch.cuda.get_device_capability(device) < (8, 0):

@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import json
+from os import PathLike
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -21,7 +23,7 @@ DTYPES = {       # as the safetensors format writes them
 }
 
 
-def save(model: LM | Mimi, path, dtype: torch.dtype | None = None) -> None:
+def save(model: LM | Mimi, path: str | PathLike[str], dtype: torch.dtype | None = None) -> None:
     """Write a model under its official names, what `load_lm` and `load_mimi` read; `dtype`: in this type."""
     tensors = {}
     for name, tensor in official_tensors(model).items():
@@ -36,8 +38,9 @@ class Writer:
     about : the file's own notes, text by name.
     """
 
-    def __init__(self, path, tensors: dict[str, Tensor], about: dict[str, str] | None = None):
-        header = {"__metadata__": about or {}}
+    def __init__(self, path: str | PathLike[str], tensors: dict[str, Tensor],
+                 about: dict[str, str] | None = None):
+        header: dict[str, Any] = {"__metadata__": about or {}}
         self.begins: dict[str, int] = {}
         end = 0
         # the widest types first: so each tensor begins at a multiple of its own element size
@@ -61,10 +64,10 @@ class Writer:
     def put(self, name: str, tensor: Tensor, part: int = 0) -> None:
         """A tensor, or one part of it along its first dimension."""
         self.file.seek(self.start + self.begins[name] + part * tensor.nbytes)
-        self.file.write(tensor.contiguous().flatten().view(torch.uint8).numpy())
+        self.file.write(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
 
-    def __enter__(self):
+    def __enter__(self) -> Writer:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.file.close()

