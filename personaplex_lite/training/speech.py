@@ -16,7 +16,7 @@ from zlib import crc32
 import numpy as np
 import soxr
 
-from .engines import ENGINES
+from .engines import engine
 
 SAMPLE_RATE = 24_000
 PHONE_HOP = 480                # samples per phoneme label: 50 Hz
@@ -67,7 +67,7 @@ def synth(text: str, voice: str, seed: int = 0) -> Utterance:
     spec = VOICES[voice]
     rng = np.random.default_rng([seed, crc32(f"{voice} {text}".encode())])
     speed = spec.pace / spec.ratio * (1 + rng.uniform(-PACE_JITTER, PACE_JITTER))
-    pcm, rate, spans = ENGINES[spec.engine](text, speed, rng)
+    pcm, rate, spans = engine(spec.engine)(text, speed, rng)
     if (rate := spec.ratio * rate) != SAMPLE_RATE:
         pcm = soxr.resample(pcm, rate, SAMPLE_RATE)
     start, stop, gain = _speaking_part(pcm)
