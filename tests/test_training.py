@@ -17,6 +17,7 @@ from personaplex_lite.model.grid import delay
 from personaplex_lite.model.lm import LM
 from personaplex_lite.talk.text import Text
 from personaplex_lite.training import (
+    cast,
     clips,
     codec,
     dialogue,
@@ -41,7 +42,7 @@ def data(tmp_path_factory):
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("training")
     specs = clips.inventory("train", 160, 110, seed=1)
-    specs = [s for s in specs if speech.VOICES[s.voice].engine == "hibari"]
+    specs = [s for s in specs if cast.FIRST[s.voice].engine == "hibari"]
     voices = {s.voice: s for s in specs if s.side == "voice"}
     clips.build(root / "clips", [s for s in specs if s.side != "voice"] + list(voices.values()), workers=1)
     codec.train(root / "clips", root / "codec", steps=6, free=3)
@@ -95,6 +96,49 @@ def test_kokoro_tells_when_each_phone_is_said(monkeypatch):
     assert {span[0] for span in spans} == {*range(6)} and spans[-1][3] <= len(pcm) / rate
     assert all(a[3] == pytest.approx(b[2]) or a[0] < b[0] for a, b in zip(spans, spans[1:]))
     assert np.array_equal(pcm, spoken(0)[0]) and not np.array_equal(pcm, spoken(1)[0])
+
+
+NAMES = [f"{kind}{sex}{n}" for kind, count in (("NAT", 4), ("VAR", 5)) for sex in "FM" for n in range(count)]
+KEPT = ["af_nova", "am_onyx", "bf_lily", "bm_daniel", "if_sara", "pm_santa", "hf_beta", "ff_siwis"]
+
+
+def test_the_second_cast_is_large_and_far_apart():
+    told = json.loads(cast.CAST.read_text())
+    second = cast.CASTS["second"]
+    assert sorted(second.agents) == sorted(NAMES) and len(second.users) >= 30
+    rows = [told["voices"].index(voice.engine.removeprefix("kokoro/")) for voice in second.agents.values()]
+    alike = np.array(told["alike"])[np.ix_(rows, rows)] - 2 * np.eye(18)
+    assert alike.max() < 0.8
+    assert len({(v.engine, v.ratio) for v in (second.agents | second.users).values()}) >= 48
+    # the sex in the name is the sex of the voice
+    assert all(name[3].lower() == voice.engine[8] for name, voice in second.agents.items())
+
+
+def test_far_apart_takes_the_unlike():
+    alike = np.array([[1, .9, .1, .5], [.9, 1, .2, .5], [.1, .2, 1, .5], [.5, .5, .5, 1]])
+    assert sorted(cast.far_apart(alike, [0, 1, 2, 3], 2, [])) == [0, 2]
+    assert cast.far_apart(alike, [1, 3], 1, [0]) == [3]
+
+
+@pytest.mark.parametrize("style", KEPT)
+def test_voices_kept_for_tests_cannot_teach(style, data, monkeypatch, tmp_path):
+    """Not in a cast, not spoken into clips, not read by the codec's training or the language model's."""
+    kept = cast.Voice(1.0, 1.0, f"kokoro/{style}")
+    assert kept in cast.CASTS["second"].strangers.values()
+    with pytest.raises(ValueError, match="kept for tests"):
+        cast.Cast({"NATF0": kept}, {})
+    stranger = next(n for n, voice in cast.CASTS["second"].strangers.items() if voice == kept)
+    spec = clips.ClipSpec("hello", stranger, 0, "user", "greeting", cast="second")
+    with pytest.raises(ValueError, match="kept for tests"):
+        clips.build(tmp_path / "clips", [spec])
+    for read, folder in ((codec.Clips, data / "clips"), (dialogue.Library, data / "encoded/train")):
+        shutil.copytree(folder, tmp_path / folder.name)
+        path = next((tmp_path / folder.name).glob("shard_*.json"))
+        records = json.loads(path.read_text())
+        records[3] |= {"voice": stranger, "cast": "second"}
+        path.write_text(json.dumps(records))
+        with pytest.raises(ValueError, match="kept for tests"):
+            read(tmp_path / folder.name)
 
 
 def test_kokoro_says_how_to_get_its_styles(monkeypatch, tmp_path):

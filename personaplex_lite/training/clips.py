@@ -25,7 +25,8 @@ import numpy as np
 from tqdm import tqdm
 
 from . import world
-from .speech import AGENT_VOICES, USER_VOICES, Utterance, synth
+from .cast import CASTS, check_teachers
+from .speech import Utterance, synth
 
 SHARD = 400                                     # clips
 AGENT_SHARES = {"price": .37, "unpriced": .07, "greeting": .19, "company": .10, "open": .04, "close": .05,
@@ -48,6 +49,7 @@ class ClipSpec:
     kind: str
     slots: dict = field(default_factory=dict)
     split: str = "train"
+    cast: str = "first"
 
 
 def agent_sentences(kind: str, split: str) -> list[tuple[str, dict]]:
@@ -92,15 +94,16 @@ def user_sentences(kind: str, split: str) -> list[tuple[str, dict]]:
     return [(phrasing.format(**slots), slots) for phrasing in world.phrasings(kind, split) for slots in items]
 
 
-def inventory(split: str = "train", n_agent: int = 10_000, n_user: int = 7500,
-              seed: int = 0) -> list[ClipSpec]:
+def inventory(split: str = "train", n_agent: int = 10_000, n_user: int = 7500, seed: int = 0,
+              cast: str = "first") -> list[ClipSpec]:
     """All clips of a split, shuffled: about n_agent and n_user clips and the voice prompts, no two alike.
 
     Within a kind, sentences x voices are drawn without replacement; once used up, again with the next seed.
     """
     rng = Random(seed)
-    sides = [("agent", n_agent, AGENT_SHARES, agent_sentences, AGENT_VOICES),
-             ("user", n_user, USER_SHARES, user_sentences, USER_VOICES)]
+    agents = CASTS[cast].agents
+    sides = [("agent", n_agent, AGENT_SHARES, agent_sentences, agents),
+             ("user", n_user, USER_SHARES, user_sentences, CASTS[cast].users)]
     first = TEST_SEEDS if split == "test" else 1000 * seed      # another seed, other clips
     specs = []
     for side, n, shares, sentences, voices in sides:
@@ -110,15 +113,20 @@ def inventory(split: str = "train", n_agent: int = 10_000, n_user: int = 7500,
                 if index % len(deck) == 0:
                     rng.shuffle(deck)
                 text, slots, voice = deck[index % len(deck)]
-                specs.append(ClipSpec(text, voice, first + index // len(deck), side, kind, slots, split))
-    specs += [ClipSpec(text, voice, first + again, "voice", "voice", {}, split) for voice in AGENT_VOICES
+                take = first + index // len(deck)
+                specs.append(ClipSpec(text, voice, take, side, kind, slots, split, cast))
+    specs += [ClipSpec(text, voice, first + again, "voice", "voice", {}, split, cast) for voice in agents
               for text in world.VOICE_SENTENCES for again in range(VOICE_SEEDS[split])]
     rng.shuffle(specs)
     return specs
 
 
 def build(folder: Path | str, specs: list[ClipSpec], workers: int = 2) -> None:
-    """Speak `specs` into shards under `folder` with `workers` processes; shards already there are kept."""
+    """Speak `specs` into shards under `folder` with `workers` processes; shards already there are kept.
+
+    Raises ValueError, before anything is spoken, if a voice is kept for tests.
+    """
+    check_teachers(asdict(spec) for spec in specs)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [(folder / f"shard_{index:04d}", specs[start: start + SHARD])
@@ -148,7 +156,7 @@ def _write_shard(job: tuple[Path, list[ClipSpec]]) -> None:
 def _spoken(spec: ClipSpec) -> Utterance | None:
     """One clip; None where words and phones cannot be matched."""
     try:
-        return synth(spec.text, spec.voice, spec.seed)
+        return synth(spec.text, spec.voice, spec.seed, spec.cast)
     except ValueError:
         return None
 

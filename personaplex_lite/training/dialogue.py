@@ -22,6 +22,7 @@ from ..model.config import LMConfig
 from ..model.mimi import Mimi
 from ..talk.persona import lay_out
 from ..talk.text import FRAME, Text
+from .cast import check_teachers
 
 RATE = 24_000
 LEAD = 5                                # frames of silence encoded before each clip
@@ -126,7 +127,9 @@ class Library:
         for path in sorted(Path(folder).glob("shard_*.json")):
             with np.load(path.with_suffix(".npz")) as data:
                 codes, echoes = (np.split(data[n], data["offsets"][1:-1], 1) for n in ("codes", "echoes"))
-            for record, code, echo in zip(json.loads(path.read_text()), codes, echoes):
+            records = json.loads(path.read_text())
+            check_teachers(records)
+            for record, code, echo in zip(records, codes, echoes):
                 side, voice = record["side"], record["voice"]
                 clip = Clip(code, record["at"], record, echo if side == "agent" else None)
                 if side == "voice":
