@@ -17,6 +17,7 @@ from personaplex_lite.model.grid import delay
 from personaplex_lite.model.lm import LM
 from personaplex_lite.talk.text import Text
 from personaplex_lite.training import (
+    asking,
     cast,
     clips,
     codec,
@@ -128,14 +129,14 @@ def test_voices_kept_for_tests_cannot_teach(style, data, monkeypatch, tmp_path):
     with pytest.raises(ValueError, match="kept for tests"):
         cast.Cast({"NATF0": kept}, {})
     stranger = next(n for n, voice in cast.CASTS["second"].strangers.items() if voice == kept)
-    spec = clips.ClipSpec("hello", stranger, 0, "user", "greeting", cast="second")
+    spec = clips.ClipSpec("hello", stranger, 0, "user", "greeting", generation="second")
     with pytest.raises(ValueError, match="kept for tests"):
         clips.build(tmp_path / "clips", [spec])
     for read, folder in ((codec.Clips, data / "clips"), (dialogue.Library, data / "encoded/train")):
         shutil.copytree(folder, tmp_path / folder.name)
         path = next((tmp_path / folder.name).glob("shard_*.json"))
         records = json.loads(path.read_text())
-        records[3] |= {"voice": stranger, "cast": "second"}
+        records[3] |= {"voice": stranger, "generation": "second"}
         path.write_text(json.dumps(records))
         with pytest.raises(ValueError, match="kept for tests"):
             read(tmp_path / folder.name)
@@ -371,3 +372,58 @@ def test_held_out_facts_never_meet_in_training():
         assert not world.held_out(train.company, train.name, world.NAMES)
     for train, test in (q.values() for q in world.QUESTIONS.values()):
         assert not set(train) & set(test)
+
+
+def test_a_pattern_stands_for_all_its_sentences():
+    assert asking.expand("(what's|what is) your name (again|)") == [
+        "what's your name again", "what's your name", "what is your name again", "what is your name"]
+
+
+@pytest.mark.parametrize("kind", asking.KINDS)
+def test_families_of_phrasing_are_held_out(kind):
+    """No test sentence, bare or dressed, is or holds a training one's family; training has many ways."""
+    train, test = (asking.GRAMMAR["kinds"][kind][split] for split in ("train", "test"))
+    assert not set(train) & set(test) and len(test) >= 2
+    assert not {*asking.plain(kind, "train")} & {*asking.plain(kind, "test")}
+    known, fresh = (asking.phrasings(kind, split) for split in ("train", "test"))
+    assert not {*known} & {*fresh} and len({*known}) == len(known)
+    assert not any(f" {bare} " in f" {text} " for text in known for bare in asking.plain(kind, "test"))
+    items = 45 if "{item}" in known[0] else 1
+    assert len(known) * items >= 140
+    for name in ("openers", "closers", "slips"):
+        sides = asking.GRAMMAR[name]
+        assert not {*sides["train"]} & {*sides["test"]}
+
+
+def test_numbers_and_minutes_are_spelled():
+    """No digit in the second generation's world: prices to ninety-nine, half past and quarter past."""
+    told = world.CHOICES["second"]
+    assert [world.spelled(n) for n in (13, 42, 90)] == ["thirteen", "forty two", "ninety"]
+    assert len({*told.prices}) == 98 and "half past nine" in told.opens and "quarter past six" in told.closes
+    assert all(word.replace("'", "").isalpha() for word in world.vocabulary("second"))
+    facts = world.Facts("anna", "sunny bakery", "half past nine", "ten past five", {"bread": "forty two"})
+    assert world.answer("open", facts) == "we open at half past nine in the morning"
+    assert world.answer("close", facts) == "we close at ten past five in the afternoon"
+    assert world.answer("correction", facts, "bread") == "the bread costs forty two dollars"
+    assert world.answer("correction", facts, "cake") == "the cake i do not know sorry"
+
+
+def test_what_is_outside_its_world_gets_one_honest_sentence():
+    facts = world.make_facts(Random(0), "test", "second")
+    answers = {world.exchange(facts, Random(seed), "test", "outside", "second")[3] for seed in range(50)}
+    assert answers == {"sorry i do not know that i only know this desk"}
+    inside = world.ways("unknown", "train", "second") + world.ways("unknown", "test", "second")
+    assert not any(world.outside(text) for text in inside), "one question, one answer"
+
+
+def test_clips_of_the_second_generation():
+    """Its cast, its words and its kinds; nothing that test users say. The first stays as it was."""
+    specs = clips.inventory("train", 2000, 1500, generation="second")
+    assert {s.voice for s in specs if s.side == "agent"} == {*cast.CASTS["second"].agents}
+    assert {s.generation for s in specs} == {"second"}
+    assert {"outside", "correction"} <= {s.kind for s in specs}
+    for kind in asking.KINDS:
+        held = {text for text in asking.phrasings(kind, "test") if "{" not in text}
+        assert not held & {s.text for s in specs if s.kind == kind}
+    first = clips.inventory("train", 300, 200)
+    assert {s.generation for s in first} == {"first"} and not any("'" in s.text for s in first)

@@ -56,8 +56,8 @@ class Cast:
 
 
 def check_teachers(records: Iterable[dict]) -> None:
-    """Raise ValueError if one of these clips ("voice", "cast") is spoken by somebody kept for tests."""
-    for name, generation in {(record["voice"], record.get("cast", "first")) for record in records}:
+    """Raise ValueError if one of these clips ("voice", "generation") is spoken by somebody kept for tests."""
+    for name, generation in {(record["voice"], record.get("generation", "first")) for record in records}:
         cast = CASTS[generation]
         if name in cast.strangers or left_out(cast[name].engine):
             raise ValueError(f"{name} ({cast[name].engine}) is kept for tests and must not teach: "

@@ -18,7 +18,7 @@ def command(stages: Stages, name: str, call: Callable, about: str) -> argparse.A
 
 def train_data(args: argparse.Namespace) -> None:
     from . import clips
-    specs = clips.inventory(args.split, args.agent, args.user, args.seed, args.cast)
+    specs = clips.inventory(args.split, args.agent, args.user, args.seed, args.generation)
     clips.build(args.out / args.split, specs, args.workers)
 
 
@@ -52,7 +52,8 @@ def train_lm(args: argparse.Namespace) -> None:
     from . import lm, tokenizer
     args.out.mkdir(parents=True, exist_ok=True)
     if not (args.out / "tokenizer.model").exists():
-        tokenizer.train(args.out / "tokenizer.model")
+        size = {"first": 960, "second": 1500}[args.generation]
+        tokenizer.train(args.out / "tokenizer.model", size, generation=args.generation)
     print(lm.train(args.data, args.out, args.steps, args.read, args.seed, args.batch, warm=args.warm))
 
 
@@ -73,7 +74,8 @@ def add_training(stages: Stages) -> None:
     data = command(stages, "data", train_data, "speak the little world's sentences")
     data.add_argument("--out", type=Path, default=Path("runs/clips"))
     data.add_argument("--split", choices=["train", "test"], default="train")
-    data.add_argument("--cast", choices=["first", "second"], default="second", help="whose voices (second)")
+    data.add_argument("--generation", choices=["first", "second"], default="second",
+                      help="whose voices and words (second)")
     numbers(data, agent=10_000, user=7_500, seed=0, workers=2)
     codec = command(stages, "codec", train_codec, "train the codec on the clips")
     folders(codec, data="runs/clips/train", out="runs/codec")
@@ -84,6 +86,8 @@ def add_training(stages: Stages) -> None:
     numbers(encode, seed=0)
     lm = command(stages, "lm", train_lm, "train the language model on dialogues made of the codes")
     folders(lm, data="runs/encoded", out="runs/lm")
+    lm.add_argument("--generation", choices=["first", "second"], default="second",
+                    help="whose words the tokenizer learns (second)")
     numbers(lm, steps=8000, read=1250, seed=0, batch=5)
     lm.add_argument("--warm", type=Path, help="folder of another training to begin with")
     polish = command(stages, "polish", train_polish, "train the codec's decoder further; codes stay valid")

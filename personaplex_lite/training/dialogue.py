@@ -124,11 +124,13 @@ class Library:
 
     def __init__(self, folder: Path | str):
         self.said, self.asked, self.voices, self.greetings, self.lines = (defaultdict(list) for _ in range(5))
+        self.generation = "first"
         for path in sorted(Path(folder).glob("shard_*.json")):
             with np.load(path.with_suffix(".npz")) as data:
                 codes, echoes = (np.split(data[n], data["offsets"][1:-1], 1) for n in ("codes", "echoes"))
             records = json.loads(path.read_text())
             check_teachers(records)
+            self.generation = records[0].get("generation", "first")
             for record, code, echo in zip(records, codes, echoes):
                 side, voice = record["side"], record["voice"]
                 clip = Clip(code, record["at"], record, echo if side == "agent" else None)

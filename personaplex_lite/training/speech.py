@@ -44,9 +44,9 @@ class Utterance:
         return len(self.pcm) / SAMPLE_RATE
 
 
-def synth(text: str, voice: str, seed: int = 0, cast: str = "first") -> Utterance:
+def synth(text: str, voice: str, seed: int = 0, generation: str = "first") -> Utterance:
     """Speak lower-case `text` (no punctuation) in a voice of a cast. Same arguments, same sound."""
-    spec = CASTS[cast][voice]
+    spec = CASTS[generation][voice]
     rng = np.random.default_rng([seed, crc32(f"{voice} {text}".encode())])
     speed = spec.pace / spec.ratio * (1 + rng.uniform(-PACE_JITTER, PACE_JITTER))
     pcm, rate, spans = engine(spec.engine)(text, speed, rng)
