@@ -219,6 +219,7 @@ def text_only(rng: Random, text: Text, split: str, total: int,
     copying from the role helps. Facts weigh 4, an answer's first and third words 3 (what it is about; "costs"
     or "i" in "the wig i do not know"), its others 1, all else 0.
     """
+    read = SECOND_READ if generation == "second" else READ
     drill = rng.random() < 0.5
     facts = _any_facts(rng, generation) if drill else world.make_facts(rng, split, generation)
     told = facts.name, facts.company, facts.opens, facts.closes, *facts.prices.values(), facts.rule
@@ -227,8 +228,7 @@ def text_only(rng: Random, text: Text, split: str, total: int,
     weight = [0.0] * len(tokens)
     said = set()
     while len(tokens) < total:
-        kind = rng.choice(DRILLED if drill else SECOND_READ if generation == "second" else READ)
-        kind = kind or rng.choice(world.kinds(generation))
+        kind = rng.choice(DRILLED if drill else read)
         _, _, question, reply = world.exchange(facts, rng, split, kind, generation)
         if reply in said and kind in ("price", "rule", "company") and rng.random() < 0.9:
             # no copying of answers

@@ -170,7 +170,7 @@ def answer(kind: str, facts: Facts, item: str | None = None) -> str:
 def exchange(facts: Facts, rng: Random, split: str = "train", kind: str | None = None,
              generation: str = "first") -> tuple[str, str | None, str, str]:
     """One turn each: (kind, item or None, what the user says, what the agent answers)."""
-    kind = kind or rng.choice(KINDS)
+    kind = kind or rng.choice(kinds(generation))
     item = None
     if kind in ("price", "correction"):
         item = rng.choice(list(facts.prices))
@@ -204,7 +204,7 @@ def text_corpus(n: int, seed: int = 0, generation: str = "first") -> list[str]:
     while len(lines) < n:
         facts = make_facts(rng, "train", generation)
         lines.append(role_text(facts, rng))
-        lines += exchange(facts, rng, "train", rng.choice(kinds(generation)), generation)[2:]
+        lines += exchange(facts, rng, "train", None, generation)[2:]
         talk = rng.choice(list(TALKS.values()))
         lines += [rng.choice(talk["roles"]), *rng.choice(talk["pairs"]), rng.choice(STORY), rng.choice(LEADS)]
     return lines[:n]
