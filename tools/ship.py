@@ -26,11 +26,12 @@ FRESH = 3_000_000        # seeds from here on belong to no clip of any split
 
 
 def ship(codec_run: Path | str, lm_run: Path | str, encoded: Path | str, out: Path | str = LITE,
-         sampling: SamplingConfig = LIVELY) -> dict[str, float]:
+         sampling: SamplingConfig = LIVELY, generation: str = "second") -> dict[str, float]:
     """Assemble a checkpoint folder that `load` reads; returns MB by file.
 
     codec_run, lm_run : folders of the two trainings. encoded : the clips that the language model learned
-    from, to make sure that this codec encoded them. Raises ValueError if not, or if the folder is too large.
+    from, to make sure that this codec encoded them. generation : whose voices ship.
+    Raises ValueError if it did not, or if the folder is too large.
     """
     codec_run, lm_run, out = Path(codec_run), Path(lm_run), Path(out)
     lm, mimi = json.loads((lm_run / "lm.json").read_text()), json.loads((codec_run / "mimi.json").read_text())
@@ -41,7 +42,7 @@ def ship(codec_run: Path | str, lm_run: Path | str, encoded: Path | str, out: Pa
         shutil.copyfile(source, out / source.name)
     config = {"lm": lm, "mimi": mimi, "sampling": asdict(sampling)}
     (out / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-    add_voices(codec, out / "voices")
+    add_voices(codec, out / "voices", generation)
     load(out)              # what cannot be read must not be shipped
     sizes = {str(p.relative_to(out)): p.stat().st_size / 1e6 for p in sorted(out.rglob("*")) if p.is_file()}
     if sum(sizes.values()) > LARGEST:
@@ -49,12 +50,14 @@ def ship(codec_run: Path | str, lm_run: Path | str, encoded: Path | str, out: Pa
     return sizes
 
 
-def add_voices(mimi: Mimi, folder: Path) -> None:
+def add_voices(mimi: Mimi, folder: Path, generation: str) -> None:
     """One sample of each agent voice, a sentence spoken afresh: int64 [8, 24] codes."""
-    from personaplex_lite.training.speech import AGENT_VOICES, synth
-    for i, name in enumerate(AGENT_VOICES):
+    from personaplex_lite.training.cast import CASTS
+    from personaplex_lite.training.speech import synth
+    for i, name in enumerate(CASTS[generation].agents):
+        i = i % len(world.VOICE_SENTENCES)
         sentences = world.VOICE_SENTENCES[i:] + world.VOICE_SENTENCES[:i]
-        spoken = (synth(text, name, FRESH).pcm for text in sentences)
+        spoken = (synth(text, name, FRESH, generation).pcm for text in sentences)
         sample = next(pcm for pcm in spoken if len(pcm) >= FRAMES.stop * mimi.config.frame_size)
         codes = Voice.from_wav(sample, mimi, name=name).codes[:, FRAMES]
         Voice(codes, name=name).save(folder / f"{name}.safetensors").chmod(0o644)
@@ -77,11 +80,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--lm", default="runs/lm", help="folder with lm.safetensors, lm.json and tokenizer")
     parser.add_argument("--encoded", default="runs/encoded", help="the encoded clips (rooms.npz)")
     parser.add_argument("--out", default=str(LITE))
+    parser.add_argument("--generation", choices=["first", "second"], default="second",
+                        help="whose voices (second)")
     for name, value in asdict(LIVELY).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     a = parser.parse_args(argv)
     sampling = SamplingConfig(**{name: getattr(a, name) for name in asdict(LIVELY)})
-    sizes = ship(a.codec, a.lm, a.encoded, a.out, sampling)
+    sizes = ship(a.codec, a.lm, a.encoded, a.out, sampling, a.generation)
     for name, size in {**sizes, "all": sum(sizes.values())}.items():
         print(f"{size:9.3f} MB  {name}")
 

@@ -25,7 +25,8 @@ import numpy as np
 from tqdm import tqdm
 
 from . import world
-from .speech import AGENT_VOICES, USER_VOICES, Utterance, synth
+from .cast import CASTS, check_teachers
+from .speech import Utterance, synth
 
 SHARD = 400                                     # clips
 AGENT_SHARES = {"price": .37, "unpriced": .07, "greeting": .19, "company": .10, "open": .04, "close": .05,
@@ -34,6 +35,7 @@ AGENT_SHARES = {"price": .37, "unpriced": .07, "greeting": .19, "company": .10, 
 USER_SHARES = {"price": .38, "open": .06, "close": .06, "name": .05, "company": .05, "unknown": .07,
                "rule": .05, "talk": .05, "rest": .08, "lead": .02, "story": .04, "barge": .01, "change": .01,
                "again": .01, "greeting": .02, "thanks": .02, "bye": .02}
+SECOND_SHARES = {"agent": {"outside": .03}, "user": {"outside": .07, "correction": .03}}   # added to those
 VOICE_SEEDS = {"train": 5, "test": 1}           # how often each voice says each prompt sentence
 TEST_SEEDS = 1_000_000                          # test seeds start here: no test clip is also a training clip
 
@@ -48,20 +50,22 @@ class ClipSpec:
     kind: str
     slots: dict = field(default_factory=dict)
     split: str = "train"
+    generation: str = "first"
 
 
-def agent_sentences(kind: str, split: str) -> list[tuple[str, dict]]:
+def agent_sentences(kind: str, split: str, generation: str = "first") -> list[tuple[str, dict]]:
     """All (text, slots) an agent can say for `kind` with the facts of `split`."""
+    told = world.CHOICES[generation]
     pairs = {
         "price": [{"item": item, "price": price} for item in world.ITEMS
-                  for price in world.choices_for(item, world.PRICES, split)],
+                  for price in world.choices_for(item, told.prices, split)],
         "unpriced": [{"item": item} for item in world.ITEMS],
         "greeting": [{"name": name, "company": company} for company in world.COMPANIES
                      for name in world.choices_for(company, world.NAMES, split)],
         "company": [{"company": company} for company in world.COMPANIES],
         "name": [{"name": name} for name in world.NAMES],
-        "open": [{"opens": hour} for hour in world.OPENS],
-        "close": [{"closes": hour} for hour in world.CLOSES],
+        "open": [{"opens": hour} for hour in told.opens],
+        "close": [{"closes": hour} for hour in told.closes],
         "rule": [{"rule": rule} for rule in world.RULES],
     }
     fixed = {"murmur": world.MURMURS, "story": [world.STORY_ANSWER],
@@ -77,48 +81,58 @@ def agent_sentences(kind: str, split: str) -> list[tuple[str, dict]]:
     return sentences
 
 
-def user_sentences(kind: str, split: str) -> list[tuple[str, dict]]:
+def user_sentences(kind: str, split: str, generation: str = "first") -> list[tuple[str, dict]]:
     """All (text, slots) a user can say for `kind`; a price question about every item, whoever sells it."""
     fixed = {"lead": [*world.ASKING, *world.LEADS], "story": [*world.STORY, *world.STORY_ENDS],
              "barge": world.BARGES, "change": world.CHANGES, "again": world.AGAIN[split],
              "talk": [asked for talk in world.TALKS.values() for asked, _ in talk["pairs"]]}
-    if kind in fixed:
+    if kind in fixed and not (generation == "second" and kind == "again"):
         return [(text, {}) for text in fixed[kind]]
-    items = [{"item": item} for item in world.ITEMS] if kind == "price" else [{}]
+    items = [{"item": item} for item in world.ITEMS] if kind in ("price", "correction") else [{}]
     if kind == "rest":          # what follows "can you tell me"
         return [(text.format(item=item), {"about": about} | ({"item": item} if item else {}))
                 for about, texts in world.INDIRECT.items() for text in texts
+                if generation == "first" or not world.outside(text)
                 for item in (world.ITEMS if "{item}" in text else [None])]
-    return [(phrasing.format(**slots), slots) for phrasing in world.phrasings(kind, split) for slots in items]
+    return [(phrasing.format(**slots), slots) for phrasing in world.ways(kind, split, generation)
+            for slots in items]
 
 
-def inventory(split: str = "train", n_agent: int = 10_000, n_user: int = 7500,
-              seed: int = 0) -> list[ClipSpec]:
+def inventory(split: str = "train", n_agent: int = 10_000, n_user: int = 7500, seed: int = 0,
+              generation: str = "first") -> list[ClipSpec]:
     """All clips of a split, shuffled: about n_agent and n_user clips and the voice prompts, no two alike.
 
     Within a kind, sentences x voices are drawn without replacement; once used up, again with the next seed.
     """
     rng = Random(seed)
-    sides = [("agent", n_agent, AGENT_SHARES, agent_sentences, AGENT_VOICES),
-             ("user", n_user, USER_SHARES, user_sentences, USER_VOICES)]
+    agents = CASTS[generation].agents
+    added = SECOND_SHARES if generation == "second" else {}
+    sides = [("agent", n_agent, AGENT_SHARES, agent_sentences, agents),
+             ("user", n_user, USER_SHARES, user_sentences, CASTS[generation].users)]
     first = TEST_SEEDS if split == "test" else 1000 * seed      # another seed, other clips
     specs = []
     for side, n, shares, sentences, voices in sides:
-        for kind, share in shares.items():
-            deck = [(text, slots, voice) for text, slots in sentences(kind, split) for voice in voices]
+        for kind, share in (shares | added.get(side, {})).items():
+            deck = [(text, slots, voice) for text, slots in sentences(kind, split, generation)
+                    for voice in voices]
             for index in range(round(n * share)):
                 if index % len(deck) == 0:
                     rng.shuffle(deck)
                 text, slots, voice = deck[index % len(deck)]
-                specs.append(ClipSpec(text, voice, first + index // len(deck), side, kind, slots, split))
-    specs += [ClipSpec(text, voice, first + again, "voice", "voice", {}, split) for voice in AGENT_VOICES
-              for text in world.VOICE_SENTENCES for again in range(VOICE_SEEDS[split])]
+                take = first + index // len(deck)
+                specs.append(ClipSpec(text, voice, take, side, kind, slots, split, generation))
+    specs += [ClipSpec(text, voice, first + again, "voice", "voice", {}, split, generation)
+              for voice in agents for text in world.VOICE_SENTENCES for again in range(VOICE_SEEDS[split])]
     rng.shuffle(specs)
     return specs
 
 
 def build(folder: Path | str, specs: list[ClipSpec], workers: int = 2) -> None:
-    """Speak `specs` into shards under `folder` with `workers` processes; shards already there are kept."""
+    """Speak `specs` into shards under `folder` with `workers` processes; shards already there are kept.
+
+    Raises ValueError, before anything is spoken, if a voice is kept for tests.
+    """
+    check_teachers(asdict(spec) for spec in specs)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [(folder / f"shard_{index:04d}", specs[start: start + SHARD])
@@ -148,7 +162,7 @@ def _write_shard(job: tuple[Path, list[ClipSpec]]) -> None:
 def _spoken(spec: ClipSpec) -> Utterance | None:
     """One clip; None where words and phones cannot be matched."""
     try:
-        return synth(spec.text, spec.voice, spec.seed)
+        return synth(spec.text, spec.voice, spec.seed, spec.generation)
     except ValueError:
         return None
 

@@ -25,6 +25,7 @@ from ..weights.checkpoint import load_mimi
 from ..weights.sizes import to_dict
 from ..weights.writer import save
 from . import listen
+from .cast import check_teachers
 from .common import Average, Run, average, cosine, same, start, update
 
 SCALES = ((256, 24), (512, 48), (1024, 80), (2048, 80))     # STFT size, mel bands
@@ -46,6 +47,7 @@ class Clips:
     def __init__(self, folder: Path | str, seed: int = 0):
         self.pcm, self.phones, self.seed = [], [], seed
         for path in sorted(Path(folder).glob("shard_*.npz")):
+            check_teachers(json.loads(path.with_suffix(".json").read_text()))
             shard = np.load(path)
             at, ph = shard["offsets"], shard["phone_offsets"]
             pcm, phones = shard["pcm"], shard["phones"]

@@ -1,4 +1,4 @@
-"""`personaplex-lite train data | codec | encode | lm`, `polish` and `curves`: how data/lite is made."""
+"""`personaplex-lite train cast | data | codec | encode | lm`, `polish`, `curves`: how data/lite is made."""
 from __future__ import annotations
 
 import argparse
@@ -18,8 +18,14 @@ def command(stages: Stages, name: str, call: Callable, about: str) -> argparse.A
 
 def train_data(args: argparse.Namespace) -> None:
     from . import clips
-    specs = clips.inventory(args.split, args.agent, args.user, args.seed)
+    specs = clips.inventory(args.split, args.agent, args.user, args.seed, args.generation)
     clips.build(args.out / args.split, specs, args.workers)
+
+
+def train_cast(args: argparse.Namespace) -> None:
+    from . import cast, world
+    styles = [path.stem for path in args.styles.glob("*.bin")]
+    print(cast.write(styles, world.VOICE_SENTENCES[::4], args.out))
 
 
 def train_codec(args: argparse.Namespace) -> None:
@@ -46,7 +52,8 @@ def train_lm(args: argparse.Namespace) -> None:
     from . import lm, tokenizer
     args.out.mkdir(parents=True, exist_ok=True)
     if not (args.out / "tokenizer.model").exists():
-        tokenizer.train(args.out / "tokenizer.model")
+        size = {"first": 960, "second": 1500}[args.generation]
+        tokenizer.train(args.out / "tokenizer.model", size, generation=args.generation)
     print(lm.train(args.data, args.out, args.steps, args.read, args.seed, args.batch, warm=args.warm))
 
 
@@ -62,9 +69,13 @@ def train_curves(args: argparse.Namespace) -> None:
 
 def add_training(stages: Stages) -> None:
     """The stages, in their order; what each makes is where the next one looks."""
+    cast = command(stages, "cast", train_cast, "choose the agents' voices among Kokoro's, far apart")
+    folders(cast, styles="runs/kokoro", out="personaplex_lite/training/cast.json")
     data = command(stages, "data", train_data, "speak the little world's sentences")
     data.add_argument("--out", type=Path, default=Path("runs/clips"))
     data.add_argument("--split", choices=["train", "test"], default="train")
+    data.add_argument("--generation", choices=["first", "second"], default="second",
+                      help="whose voices and words (second)")
     numbers(data, agent=10_000, user=7_500, seed=0, workers=2)
     codec = command(stages, "codec", train_codec, "train the codec on the clips")
     folders(codec, data="runs/clips/train", out="runs/codec")
@@ -75,6 +86,8 @@ def add_training(stages: Stages) -> None:
     numbers(encode, seed=0)
     lm = command(stages, "lm", train_lm, "train the language model on dialogues made of the codes")
     folders(lm, data="runs/encoded", out="runs/lm")
+    lm.add_argument("--generation", choices=["first", "second"], default="second",
+                    help="whose words the tokenizer learns (second)")
     numbers(lm, steps=8000, read=1250, seed=0, batch=5)
     lm.add_argument("--warm", type=Path, help="folder of another training to begin with")
     polish = command(stages, "polish", train_polish, "train the codec's decoder further; codes stay valid")

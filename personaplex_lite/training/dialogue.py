@@ -22,6 +22,7 @@ from ..model.config import LMConfig
 from ..model.mimi import Mimi
 from ..talk.persona import lay_out
 from ..talk.text import FRAME, Text
+from .cast import check_teachers
 
 RATE = 24_000
 LEAD = 5                                # frames of silence encoded before each clip
@@ -123,10 +124,14 @@ class Library:
 
     def __init__(self, folder: Path | str):
         self.said, self.asked, self.voices, self.greetings, self.lines = (defaultdict(list) for _ in range(5))
+        self.generation = "first"
         for path in sorted(Path(folder).glob("shard_*.json")):
             with np.load(path.with_suffix(".npz")) as data:
                 codes, echoes = (np.split(data[n], data["offsets"][1:-1], 1) for n in ("codes", "echoes"))
-            for record, code, echo in zip(json.loads(path.read_text()), codes, echoes):
+            records = json.loads(path.read_text())
+            check_teachers(records)
+            self.generation = records[0].get("generation", "first")
+            for record, code, echo in zip(records, codes, echoes):
                 side, voice = record["side"], record["voice"]
                 clip = Clip(code, record["at"], record, echo if side == "agent" else None)
                 if side == "voice":

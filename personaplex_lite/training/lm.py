@@ -147,7 +147,8 @@ class Batches:
 
     def read(self, step: int, size: int = 8, tokens: int = 120) -> tuple[Tensor, Tensor]:
         rng = self.rng(-1 - step)
-        pairs = [text_only(rng, self.text, "train", tokens) for _ in range(size)]
+        pairs = [text_only(rng, self.text, "train", tokens, self.dialogues.library.generation)
+                 for _ in range(size)]
         return tuple(torch.from_numpy(np.stack(x)) for x in zip(*pairs))
 
 

@@ -16,7 +16,8 @@ from zlib import crc32
 import numpy as np
 import soxr
 
-from .engines import ENGINES
+from .cast import CASTS, FIRST
+from .engines import engine
 
 SAMPLE_RATE = 24_000
 PHONE_HOP = 480                # samples per phoneme label: 50 Hz
@@ -25,29 +26,10 @@ LOUDNESS = 10 ** (-24 / 20)    # RMS of the speaking part
 PACE_JITTER = 0.12             # a seed changes the pace by up to this fraction
 
 
-@dataclass(frozen=True)
-class Voice:
-    """ratio: pitch and formants against the engine's own; pace: speaking speed; engine: who speaks."""
-    ratio: float
-    pace: float = 1.0
-    engine: str = "hibari"
-
-
-AGENT_VOICES = {
-    "NATF0": Voice(1.00), "NATF1": Voice(1.00, 1.00, "slt"), "NATF2": Voice(1.14),
-    "NATM0": Voice(1.00, 1.00, "joe"), "NATM1": Voice(1.00, 1.20, "rms"), "NATM2": Voice(0.92, 1.00, "awb"),
-    "NATM3": Voice(0.78), "VARM0": Voice(1.17, 1.15, "rms"),
-}
-USER_VOICES = {
-    "USER0": Voice(0.82, 1.00), "USER1": Voice(0.90, 1.05), "USER2": Voice(0.95, 0.97),
-    "USER3": Voice(1.06, 1.05), "USER4": Voice(1.20, 0.95), "USER5": Voice(0.91, 1.00, "slt"),
-    "USER6": Voice(1.10, 1.05, "slt"), "USER7": Voice(0.90, 1.20, "rms"), "USER8": Voice(1.08, 1.10, "rms"),
-    "USER9": Voice(1.05, 1.00, "awb"), "USER10": Voice(0.84, 1.05, "awb"), "USER11": Voice(0.90, 1.00, "joe"),
-    "USER12": Voice(1.10, 1.05, "joe"),
-}
-# Heard by no training, codec's or language model's: a synthesiser and a pitch of their own.
-UNSEEN_VOICES = {"UNSEEN0": Voice(1.00, 1.00, "kal16"), "UNSEEN1": Voice(1.18, 1.00, "joe")}
-VOICES = AGENT_VOICES | USER_VOICES | UNSEEN_VOICES
+# The first generation, whose `lite` ships.
+AGENT_VOICES = FIRST.agents
+USER_VOICES = FIRST.users
+UNSEEN_VOICES = FIRST.strangers
 
 
 @dataclass
@@ -62,12 +44,12 @@ class Utterance:
         return len(self.pcm) / SAMPLE_RATE
 
 
-def synth(text: str, voice: str, seed: int = 0) -> Utterance:
-    """Speak lower-case `text` (no punctuation) in one of VOICES -> Utterance. Same arguments, same sound."""
-    spec = VOICES[voice]
+def synth(text: str, voice: str, seed: int = 0, generation: str = "first") -> Utterance:
+    """Speak lower-case `text` (no punctuation) in a voice of a cast. Same arguments, same sound."""
+    spec = CASTS[generation][voice]
     rng = np.random.default_rng([seed, crc32(f"{voice} {text}".encode())])
     speed = spec.pace / spec.ratio * (1 + rng.uniform(-PACE_JITTER, PACE_JITTER))
-    pcm, rate, spans = ENGINES[spec.engine](text, speed, rng)
+    pcm, rate, spans = engine(spec.engine)(text, speed, rng)
     if (rate := spec.ratio * rate) != SAMPLE_RATE:
         pcm = soxr.resample(pcm, rate, SAMPLE_RATE)
     start, stop, gain = _speaking_part(pcm)

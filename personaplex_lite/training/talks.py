@@ -23,6 +23,7 @@ T = TypeVar("T")
 SCENES = {"desk": 0.72, "teacher": 0.10, "friend": 0.18}
 ASKED = {"price": 8, "open": 2, "close": 2, "name": 2, "company": 2.5, "unknown": 7, "rule": 2,
          "thanks": 0.5, "bye": 0.5, "greeting": 0.7}            # how often users want what
+SECOND_ASKED = ASKED | {"outside": 6}      # and in the second generation
 WAYS = {"plain": 0.54, "pause": 0.14, "change": 0.08, "cut in": 0.24}
 RECITALS = 0.5                          # of all that is drawn
 AGAIN = 0.06                            # how often an answer is asked for once more
@@ -62,7 +63,7 @@ class Dialogues:
         call = Call(Dialogue(self.config, self.text, total), lib, rng, users)
         hello = rng.choice(lib.greetings[call.voice])
         if scene == "desk":
-            facts = self._named(world.make_facts(rng, self.split), hello, rng)
+            facts = self._named(world.make_facts(rng, self.split, lib.generation), hello, rng)
             role = world.role_text(facts, rng)
         else:
             role = rng.choice(world.TALKS[scene]["roles"])
@@ -93,13 +94,24 @@ class Dialogues:
         slots = hello.record["slots"]
         items = world.BUSINESSES[slots["company"].split(" ", 1)[1]]
         items = rng.sample(items, len(facts.prices))
-        prices = {i: rng.choice(world.choices_for(i, world.PRICES, self.split)) for i in items}
+        known = world.CHOICES[self.library.generation]
+        prices = {i: self._recorded(hello, rng, f"the {i} costs {{}} dollars",
+                                    world.choices_for(i, known.prices, self.split)) for i in items}
         return replace(facts, name=slots["name"], company=slots["company"], prices=prices)
+
+    def _recorded(self, hello: Clip, rng: Random, answer: str, choices: list[str]) -> str:
+        """One of the choices; in the second generation, which has many prices, one this voice has said."""
+        if self.library.generation == "second":
+            said = [c for c in choices if (hello.record["voice"], answer.format(c)) in self.library.said]
+            choices = said or choices
+        return rng.choice(choices)
 
     def _desk(self, call: Call, facts: world.Facts) -> tuple[list, str]:
         """One wish at the front desk -> ([(clip, frames of silence before it), ...], the agent's reply)."""
-        rng, kind, way = call.rng, _draw(call.rng, ASKED), _draw(call.rng, WAYS)
-        kind, item, _, reply = world.exchange(facts, rng, self.split, kind)
+        rng, generation = call.rng, self.library.generation
+        kind = _draw(rng, SECOND_ASKED if generation == "second" else ASKED)
+        way = _draw(rng, WAYS)
+        kind, item, _, reply = world.exchange(facts, rng, self.split, kind, generation)
         about = ("price", item) if item else (kind, None)
         if way == "pause" and about[0] in world.INDIRECT and rng.random() < 0.6:
             lead, rest = call.user("lead", rng.choice(world.ASKING)), call.user("rest", about[0], item)
@@ -111,8 +123,12 @@ class Dialogues:
             return [(lead, 0), (rest, rng.randrange(6, 22))], reply
         if way == "change" and item and rng.random() < 0.8:
             other = rng.choice([i for i in (*facts.prices, world.unknown_item(facts, rng)) if i != item])
-            return [(call.user("price", other), 0), (call.user("change", None), rng.randrange(2, 4)),
-                    (rest, rng.randrange(1, 4))], reply
+            wrong = (call.user("price", other), 0)
+            # "no the wig" is enough; the first generation says "no wait" and asks again
+            if generation == "second":
+                return [wrong, (call.user("correction", item), rng.randrange(2, 8))], reply
+            sorry = (call.user("change", None), rng.randrange(2, 4))
+            return [wrong, sorry, (rest, rng.randrange(1, 4))], reply
         return (call.cut_in(rest, reply) if way == "cut in" else [(rest, 0)]), reply
 
     def _chat(self, call: Call, scene: str) -> tuple[list, str]:
@@ -191,28 +207,32 @@ def _draw(rng: Random, shares: dict[T, float]) -> T:
 
 
 DRILLED = ["price", "price", "price", "name", "company", "greeting", "open", "close", "rule"]
+SECOND_READ = ["price", "price", "price", "correction", "unknown", "unknown", "outside", "outside", None]
 READ = ["price", "price", "price", "unknown", "unknown", "unknown", None, None]
 
 
-def text_only(rng: Random, text: Text, split: str, total: int) -> tuple[np.ndarray, np.ndarray]:
+def text_only(rng: Random, text: Text, split: str, total: int,
+              generation: str = "first") -> tuple[np.ndarray, np.ndarray]:
     """A role, then questions and answers as text -> tokens int64 [total], their weights float32 [total].
 
     Half are drills: answers without questions, with any word in the place of a fact, so that nothing but
     copying from the role helps. Facts weigh 4, an answer's first and third words 3 (what it is about; "costs"
     or "i" in "the wig i do not know"), its others 1, all else 0.
     """
+    read = SECOND_READ if generation == "second" else READ
     drill = rng.random() < 0.5
-    facts = _any_facts(rng) if drill else world.make_facts(rng, split)
+    facts = _any_facts(rng, generation) if drill else world.make_facts(rng, split, generation)
     told = facts.name, facts.company, facts.opens, facts.closes, *facts.prices.values(), facts.rule
     known = {w for fact in told for w in fact.split()}
     tokens = text.role(world.role_text(facts, rng))
     weight = [0.0] * len(tokens)
     said = set()
     while len(tokens) < total:
-        kind = rng.choice(DRILLED if drill else READ)
-        _, _, question, reply = world.exchange(facts, rng, split, kind)
+        kind = rng.choice(DRILLED if drill else read)
+        _, _, question, reply = world.exchange(facts, rng, split, kind, generation)
         if reply in said and kind in ("price", "rule", "company") and rng.random() < 0.9:
-            kind, _, question, reply = world.exchange(facts, rng, split, "unknown")   # no copying of answers
+            # no copying of answers
+            kind, _, question, reply = world.exchange(facts, rng, split, "unknown", generation)
             reply = reply if not drill else world.answer("greeting", facts)
         said.add(reply)
         asked = [] if drill else text.encode(question)
@@ -226,14 +246,15 @@ def text_only(rng: Random, text: Text, split: str, total: int) -> tuple[np.ndarr
     return np.array(tokens[:total]), np.array(weight[:total], np.float32)
 
 
-def _any_facts(rng: Random) -> world.Facts:
+def _any_facts(rng: Random, generation: str) -> world.Facts:
     """Facts that nobody could guess: half of the time any word of the world stands in for a fact."""
-    words = world.vocabulary()
+    words = world.vocabulary(generation)
+    told = world.CHOICES[generation]
 
     def some(choices: list[str]) -> str:
         return rng.choice(choices) if rng.random() < 0.5 else rng.choice(words)
-    prices = {item: some(world.PRICES) for item in rng.sample(world.ITEMS, rng.randrange(2, 5))}
+    prices = {item: some(told.prices) for item in rng.sample(world.ITEMS, rng.randrange(2, 5))}
     odd = f"{rng.choice(words)} {rng.choice(words)}"
     company = rng.choice(world.COMPANIES) if rng.random() < 0.5 else odd
     rule = rng.choice(world.RULES) if rng.random() < 0.5 else " ".join(rng.sample(words, 3))
-    return world.Facts(some(world.NAMES), company, some(world.OPENS), some(world.CLOSES), prices, rule)
+    return world.Facts(some(world.NAMES), company, some(told.opens), some(told.closes), prices, rule)

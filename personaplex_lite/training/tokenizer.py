@@ -9,12 +9,13 @@ from . import world
 IGNORED = ".,?!;:\"()[]"
 
 
-def train(path: Path | str, size: int = 960, lines: int = 20_000) -> Path:
+def train(path: Path | str, size: int = 960, lines: int = 20_000,
+          generation: str = "first") -> Path:
     """Write a SentencePiece model with the special ids of the official one (0 EPAD, 3 PAD)."""
     import sentencepiece
     rules = [f"{ord(c):X}\t{ord(c.lower()):X}" for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
     rules += [f"{ord(c):X}\t20" for c in IGNORED]
-    corpus = world.text_corpus(lines) + world.vocabulary() * 50
+    corpus = world.text_corpus(lines, 0, generation) + world.vocabulary(generation) * 50
     with tempfile.NamedTemporaryFile("w", suffix=".tsv") as table, open(path, "wb") as out:
         table.write("\n".join(rules) + "\n")
         table.flush()

@@ -2,6 +2,7 @@
 
 Pure text, lower case, no punctuation, seeded by `random.Random`. Many facts, few sentences: the model has to
 copy a name, a price or an hour out of its role text, so those combine freely while the templates stay few.
+The second generation has prices to ninety-nine, minutes, and a grammar of asking (asking.py).
 One in ten (item, price) and (name, company) pairs, and three phrasings a question, are held out for testing.
 
     rng = random.Random(0)
@@ -19,6 +20,8 @@ from pathlib import Path
 from random import Random
 from zlib import crc32
 
+from . import asking
+
 with open(Path(__file__).with_suffix(".json"), encoding="utf-8") as file:
     _ALL = json.load(file)
 BUSINESSES, NAMES, PRICES = _ALL["businesses"], _ALL["names"], _ALL["prices"]     # businesses: what they sell
@@ -31,6 +34,7 @@ COMPANIES = [f"{adjective} {business}" for business in BUSINESSES for adjective 
 RULES, MURMURS, LEADS, BARGES, CHANGES, AGAIN, STORY, STORY_ENDS, STORY_ANSWER, TALKS = (
     _ALL[n] for n in "rules murmurs leads barges changes again story story_ends story_answer talks".split())
 KINDS = list(QUESTIONS)
+UNITS, TENS, MINUTES = _ALL["units"], _ALL["tens"], _ALL["minutes"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,32 @@ class Facts:
     rule: str = ""
 
 
+def spelled(number: int) -> str:
+    """A number from one to ninety-nine as it is spoken, without a hyphen."""
+    if number <= len(UNITS):
+        return UNITS[number - 1]
+    tens, unit = divmod(number, 10)
+    return f"{TENS[tens - 2]} {UNITS[unit - 1]}" if unit else TENS[tens - 2]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What an agent of a generation can be told: prices in dollars, hours of opening and of closing."""
+    prices: list[str]
+    opens: list[str]
+    closes: list[str]
+
+
+def _with_minutes(hours: list[str]) -> list[str]:
+    return [minutes.format(hour=hour) for hour in hours for minutes in MINUTES]
+
+
+CHOICES = {
+    "first": Choices(PRICES, OPENS, CLOSES),
+    "second": Choices([spelled(n) for n in range(2, 100)], _with_minutes(OPENS), _with_minutes(CLOSES)),
+}
+
+
 def held_out(anchor: str, choice: str, choices: list[str]) -> bool:
     """Whether the pair belongs to the test split: every tenth choice, from a stable place for each anchor."""
     return (crc32(anchor.encode()) + choices.index(choice)) % 10 == 0
@@ -54,14 +84,15 @@ def choices_for(anchor: str, choices: list[str], split: str) -> list[str]:
     return [choice for choice in choices if held_out(anchor, choice, choices) == (split == "test")]
 
 
-def make_facts(rng: Random, split: str = "train") -> Facts:
+def make_facts(rng: Random, split: str = "train", generation: str = "first") -> Facts:
     """Draw an agent: every (name, company) and (item, price) pair belongs to `split`."""
     company = rng.choice(COMPANIES)
     items = BUSINESSES[company.split(" ", 1)[1]]
     items = rng.sample(items, rng.choice([2, 3]))
-    prices = {item: rng.choice(choices_for(item, PRICES, split)) for item in items}
+    told = CHOICES[generation]
+    prices = {item: rng.choice(choices_for(item, told.prices, split)) for item in items}
     name = rng.choice(choices_for(company, NAMES, split))
-    return Facts(name, company, rng.choice(OPENS), rng.choice(CLOSES), prices, rng.choice(RULES))
+    return Facts(name, company, rng.choice(told.opens), rng.choice(told.closes), prices, rng.choice(RULES))
 
 
 def role_text(facts: Facts, rng: Random) -> str:
@@ -71,6 +102,11 @@ def role_text(facts: Facts, rng: Random) -> str:
     text = rng.choice(ROLES).format(name=facts.name, company=facts.company, hours=hours, prices=prices,
                                     rule=facts.rule)
     return " ".join(text.split())
+
+
+def kinds(generation: str) -> list[str]:
+    """What users of a generation can want."""
+    return KINDS + ["outside", "correction"] * (generation == "second")
 
 
 @cache
@@ -90,11 +126,26 @@ def phrasings(kind: str, split: str = "train") -> list[str]:
     return sorted(text for text in {*plain, *dressed} if not any(h in text for h in held))
 
 
-def question(kind: str, rng: Random, split: str = "train", item: str | None = None) -> str:
+def ways(kind: str, split: str = "train", generation: str = "first") -> list[str]:
+    """How the users of a generation ask for `kind`."""
+    if generation == "first":
+        return phrasings(kind, split)
+    if kind in asking.KINDS:
+        return asking.phrasings(kind, split)
+    return [text for text in phrasings(kind, split) if not outside(text)]
+
+
+def outside(text: str) -> bool:
+    """Whether the second generation counts this question among those about the world outside."""
+    return bool({"weather", "old"} & {*text.split()})
+
+
+def question(kind: str, rng: Random, split: str = "train", item: str | None = None,
+             generation: str = "first") -> str:
     """What the user says. An unknown fact with an item is a price question nobody can answer."""
     if kind == "unknown" and item:
         kind = "price"
-    return rng.choice(phrasings(kind, split)).format(item=item)
+    return rng.choice(ways(kind, split, generation)).format(item=item)
 
 
 def unknown_item(facts: Facts, rng: Random) -> str:
@@ -106,28 +157,31 @@ def answer(kind: str, facts: Facts, item: str | None = None) -> str:
     """What the agent says. A price that the role does not hold is not known, after the thing has been named
     as if there were one: once it stands in the text row, it can be looked up in the role like any word.
     """
+    if kind == "correction":
+        kind = "price"
     if item and item not in facts.prices:
         kind = "unpriced"
-    daytime = "afternoon" if facts.closes in ("two", "three", "four", "five") else "evening"
-    return ANSWERS[kind].format(name=facts.name, company=facts.company, opens=facts.opens,
-                                closes=facts.closes, daytime=daytime, item=item, rule=facts.rule,
-                                price=facts.prices.get(item))
+    daytime = "afternoon" if facts.closes.split(" ")[-1] in ("two", "three", "four", "five") else "evening"
+    sentence = (ANSWERS | asking.GRAMMAR["answers"])[kind]
+    return sentence.format(name=facts.name, company=facts.company, opens=facts.opens, closes=facts.closes,
+                           daytime=daytime, item=item, rule=facts.rule, price=facts.prices.get(item))
 
 
-def exchange(facts: Facts, rng: Random, split: str = "train",
-             kind: str | None = None) -> tuple[str, str | None, str, str]:
+def exchange(facts: Facts, rng: Random, split: str = "train", kind: str | None = None,
+             generation: str = "first") -> tuple[str, str | None, str, str]:
     """One turn each: (kind, item or None, what the user says, what the agent answers)."""
-    kind = kind or rng.choice(KINDS)
+    kind = kind or rng.choice(kinds(generation))
     item = None
-    if kind == "price":
+    if kind in ("price", "correction"):
         item = rng.choice(list(facts.prices))
     elif kind == "unknown" and rng.random() < 0.6:
         item = unknown_item(facts, rng)
-    return kind, item, question(kind, rng, split, item), answer(kind, facts, item)
+    asked = question(kind, rng, split, item, generation)
+    return kind, item, asked, answer(kind, facts, item)
 
 
 @cache
-def vocabulary() -> list[str]:
+def vocabulary(generation: str = "first") -> list[str]:
     """Every word anyone can say, sorted."""
     texts = [*ITEMS, *COMPANIES, *NAMES, *PRICES, *OPENS, *CLOSES, *VOICE_SENTENCES, "afternoon evening"]
     texts += [*ANSWERS.values(), *ROLES, *HOURS, "costs dollars"]
@@ -136,16 +190,21 @@ def vocabulary() -> list[str]:
     texts += [text for whats in INDIRECT.values() for text in whats]
     for talk in TALKS.values():
         texts += [*talk["roles"], talk["hello"], *sum(talk["pairs"], [])]
+    if generation == "second":
+        told = CHOICES[generation]
+        texts += [*told.prices, *told.opens, *told.closes, *asking.words()]
+        texts += asking.GRAMMAR["answers"].values()
     return sorted({word for text in texts for word in text.split() if "{" not in word})
 
 
-def text_corpus(n: int, seed: int = 0) -> list[str]:
+def text_corpus(n: int, seed: int = 0, generation: str = "first") -> list[str]:
     """`n` lines of the train split for a tokenizer: role texts, questions, answers and voice sentences."""
     rng = Random(seed)
     lines = list(VOICE_SENTENCES)
     while len(lines) < n:
-        facts = make_facts(rng)
-        lines += [role_text(facts, rng), *exchange(facts, rng)[2:]]
+        facts = make_facts(rng, "train", generation)
+        lines.append(role_text(facts, rng))
+        lines += exchange(facts, rng, "train", None, generation)[2:]
         talk = rng.choice(list(TALKS.values()))
         lines += [rng.choice(talk["roles"]), *rng.choice(talk["pairs"]), rng.choice(STORY), rng.choice(LEADS)]
     return lines[:n]
