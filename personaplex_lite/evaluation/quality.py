@@ -23,15 +23,19 @@ from torch import nn
 from ..agent import Agent, load
 from ..model.depth import PerStep
 from ..model.grid import delay
+from ..places import DOCS
 from ..talk.persona import Persona
+from . import seeds
 from .judges import hear, right, share, speech_figures
-from .page import DOCS, about, put, table
+from .origin import about
+from .page import put, table
+from .questions import sound_of
 from .report import ask
 
 KINDS = ("f32", "bf16", "fp16", "int8", "int4")
 ROWS = ("text", "word", "semantic", "acoustic")          # text: every frame's token; word: where one is due
 SHRINKS = (1.0, 0.95, 0.9, 0.85, 0.8)
-DEV = ((100, "train"), (101, "test"))                    # seeds of questions never used to report a model
+SETS = ((seeds.DEVELOPMENT, "train"), (seeds.DEVELOPMENT + 1, "test"))      # questions: seed, phrasing
 
 
 def dialogues(agent: Agent, folder: Path, n: int, frames: int = 320) -> list:
@@ -43,7 +47,7 @@ def dialogues(agent: Agent, folder: Path, n: int, frames: int = 320) -> list:
         if tuple(rooms["silence"]) != config.silence or tuple(rooms["sine"]) != config.sine:
             raise ValueError(f"{folder} was encoded by another codec: encode it anew (train encode)")
     draw = Dialogues(Library(folder), agent.text, config, "test")
-    return [draw.sample(Random(f"{DEV[0][0]} {i}"), frames) for i in range(n)]
+    return [draw.sample(Random(f"{seeds.DEVELOPMENT} {i}"), frames) for i in range(n)]
 
 
 @torch.no_grad()
@@ -135,7 +139,7 @@ def lite(args) -> dict:
         size = {} if name in variants else {"MB": sum(t.nbytes for t in model.state_dict().values()) / 1e6}
         found[name] = {"forced": judged(model, talks, base)[0]} | size
         print(name, found[name], flush=True)
-    sets = [ask(args.questions, seed, phrasing, sorted(plain.voices)) for seed, phrasing in DEV]
+    sets = [ask(args.questions, seed, phrasing, sorted(plain.voices)) for seed, phrasing in SETS]
     asked = [(questions, codes_of(plain, questions)) for questions in sets]
     first = None
     for kind in KINDS:
@@ -147,7 +151,7 @@ def lite(args) -> dict:
             "gained": sum(h and not g for h, g in zip(hits, first[1])),
             "lost": sum(g and not h for h, g in zip(hits, first[1]))}
         if args.listen and kind in ("bf16", "int8", "int4"):
-            heard = [(text, hear(plain.mimi.decode(c[None])[0, 0].numpy())) for text, c in said[:args.listen]]
+            heard = [(text, hear(sound_of(plain, c))) for text, c in said[:args.listen]]
             found[kind]["answers"]["understood"] = speech_figures(heard)["words understood"]
         print(kind, found[kind]["answers"], flush=True)
     return found

@@ -4,13 +4,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from ..agent import Agent
 from ..audio import RATE
 from ..talk.persona import Persona
 from .judges import right
 
-FRESH = 2_000_000           # seeds of the synthesiser from here on were never trained on
 BEFORE, AFTER = 0.3, 5.0    # seconds of silence around a question
 ROWS = 20                   # conversations at once
 AUDIBLE = 0.01              # RMS of 20 ms: 16 dB below speech
@@ -57,6 +57,12 @@ class Answer:
         loud = np.sqrt(np.square(blocks).mean(1)) > AUDIBLE
         first = np.flatnonzero(loud[:-2] & loud[1:-1] & loud[2:])
         return float(first[0] * 0.02) if len(first) else None
+
+
+def sound_of(agent: Agent, codes: torch.Tensor) -> np.ndarray:
+    """codes int64 [8, t] -> float32 [1920 t] at 24 kHz, by the agent's codec."""
+    sound = agent.mimi.decode(codes[None].to(agent.device))
+    return sound[0, 0].cpu().numpy()
 
 
 def talk(agent: Agent, questions: list[Question], label: str, role=True, voice=True) -> list[Answer]:

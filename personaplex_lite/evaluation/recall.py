@@ -19,22 +19,25 @@ import torch
 
 from .. import viz
 from ..agent import Agent, load
+from ..model.units import FRAME_SECONDS
+from ..places import DOCS
 from ..talk.persona import Persona
+from . import seeds
 from .judges import right, share
-from .page import DOCS, about, put, table
+from .origin import about
+from .page import put, table
 from .quality import codes_of
 from .report import KINDS, ask
 
 ASKED = ("name", "company", "price")
 PERIOD = 88                          # frames (7 s) from one asking to the next
-SEED = 100                           # a development seed: models are reported on others
 CHOICES = {"forget (default)": {}, "keep_persona=True": {"keep_persona": True}}
 WHAT = ("right", "wrong", "does not know", "silent")
 
 
 def personas(n: int, voices: list[str]) -> list:
     """n questions of the kinds asked for, known phrasings, held-out facts."""
-    some = ask(-(-n // len(ASKED)) * len(KINDS), SEED, "train", voices)
+    some = ask(-(-n // len(ASKED)) * len(KINDS), seeds.DEVELOPMENT, "train", voices)
     return [q for q in some if q.kind in ASKED][:n]
 
 
@@ -56,9 +59,9 @@ def asked(agent: Agent, questions: list, heard: torch.Tensor, times: int, seeds:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             rows.append(chat.step(heard[..., i % PERIOD]).codes[:, 0])
-        warned += [i * 0.08 for w in caught if "forget its persona" in str(w.message)]
+        warned += [i * FRAME_SECONDS for w in caught if "forget its persona" in str(w.message)]
     words = [agent.text.words(row.tolist()) for row in torch.stack(rows, 1)]
-    length = PERIOD * 0.08
+    length = PERIOD * FRAME_SECONDS
     return [[" ".join(w.text for w in row if k * length <= w.start < (k + 1) * length) for row in words]
             for k in range(times)], warned
 
@@ -85,8 +88,8 @@ def measure(agent: Agent, n: int, times: int, fresh: int) -> dict:
     chat = agent.chat([Persona(q.voice, q.role) for q in questions], [0] * n, progress=False)
     context = agent.lm.config.temporal.context
     found |= {"fresh": ceiling, "n": n, "questions": [(q.kind, q.asked, q.want) for q in questions],
-              "prompts": chat.began, "context": context * 0.08,
-              "lost from": (context - max(chat.began)) * 0.08}
+              "prompts": chat.began, "context": context * FRAME_SECONDS,
+              "lost from": (context - max(chat.began)) * FRAME_SECONDS}
     return found
 
 
@@ -98,7 +101,7 @@ def plot(found: dict, path: Path) -> None:
     styles = {"keep_persona=True": (viz.AGENT, "o", "-"), "forget (default)": (viz.USER, "s", "--")}
     for name, (colour, marker, line) in styles.items():
         figures = [share(c.get("right", 0), sum(c.values())) for c in found[name]]
-        times = [(k + 0.5) * PERIOD * 0.08 for k in range(len(figures))]
+        times = [(k + 0.5) * PERIOD * FRAME_SECONDS for k in range(len(figures))]
         ax.fill_between(times, [f["low"] for f in figures], [f["high"] for f in figures], color=colour,
                         alpha=0.15, lw=0)
         ax.plot(times, [f["value"] for f in figures], line, color=colour, marker=marker, ms=5, label=name)
@@ -115,7 +118,7 @@ def plot(found: dict, path: Path) -> None:
 
 def page(found: dict) -> str:
     """The table."""
-    info, length = found["about"], PERIOD * 0.08
+    info, length = found["about"], PERIOD * FRAME_SECONDS
     rows = [("seconds talked", *(f"{n}: {w}" for n in CHOICES for w in WHAT))]
     for k in range(len(found[next(iter(CHOICES))])):
         counts = [found[n][k].get(w, 0) for n in CHOICES for w in WHAT]

@@ -7,8 +7,8 @@ agent is judged by what it then says by itself. Times are as in a file where bot
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
+import operator
 import os
 import platform
 import time
@@ -23,16 +23,17 @@ import torch
 from .. import audio
 from ..agent import Agent, load
 from ..audio import FRAME, RATE
+from ..model.units import FRAME_SECONDS
 from ..places import LITE
 from ..talk.persona import Persona
-from ..talk.text import FRAME as TICK
 from ..training import world
-from . import scenes
-from .judges import hear, installed, need, number, right, share, speaker, speech_figures, wanted
-from .questions import AFTER, BEFORE, FRESH, Answer, Question, talk
+from . import origin, scenes, seeds
+from .judges import hear, need, number, right, share, speaker, speech_figures, wanted
+from .questions import AFTER, BEFORE, Answer, Question, sound_of, talk
 
 KINDS = ("price", "open", "close", "name", "company", "rule", "unknown")
-# The marks that were set for this model: figure, "at least" or "at most", how much.
+WAYS = {">=": operator.ge, "<=": operator.le}
+# The marks that were set for this model: figure, at least or at most, how much.
 MARKS = [
     ("codec: words lost to it", "<=", 0.10), ("codec: speaker similarity", ">=", 0.80),
     ("codec: share of real time", "<=", 0.10),
@@ -63,11 +64,11 @@ def ask(n: int, seed: int, phrasing: str, voices: list[str]) -> list[Question]:
         kind, voice = pair(i, voices)
         facts, user = world.make_facts(rng, "test"), rng.choice(list(speech.USER_VOICES))
         _, item, asked, _ = world.exchange(facts, rng, phrasing, kind)
-        spoken = speech.synth(asked, user, FRESH + 1000 * seed + i)
+        spoken = speech.synth(asked, user, seeds.fresh(seed, i))
         sound = np.pad(spoken.pcm, (int(BEFORE * RATE), int(AFTER * RATE)))
         sound = np.pad(sound, (0, -len(sound) % FRAME))
         questions.append(Question(kind, asked, wanted(kind, facts, item), world.role_text(facts, rng), voice,
-                                  user, 1000 * seed + i, sound, BEFORE + spoken.words[-1][2]))
+                                  user, seeds.call(seed, i), sound, BEFORE + spoken.words[-1][2]))
     return questions
 
 
@@ -101,11 +102,6 @@ def nearest(samples: dict, spoken: list[tuple[str, np.ndarray | None]]) -> dict:
     return {"voice as prompted": share(sum(near), len(near))}
 
 
-def sound_of(agent: Agent, codes: torch.Tensor) -> np.ndarray:
-    """codes int64 [1, 8, t] -> float32 [n]"""
-    return agent.mimi.decode(codes)[0, 0].cpu().numpy()
-
-
 def codec_figures(agent: Agent, n: int, seed: int, samples: dict) -> dict:
     """The codec by itself: n agent sentences of the test split, spoken afresh, through it and back."""
     from tqdm import tqdm
@@ -114,8 +110,8 @@ def codec_figures(agent: Agent, n: int, seed: int, samples: dict) -> dict:
     synth, heard, sims, who = need("personaplex_lite.training.speech").synth, [], [], ([], [])
     specs = [s for s in inventory("test", 10 * n + 200, 0, seed) if s.side == "agent"][:n]
     for i, spec in enumerate(tqdm(specs, desc="codec")):
-        pcm = np.pad(synth(spec.text, spec.voice, FRESH + 1000 * seed + i).pcm, 5 * FRAME)
-        again = sound_of(agent, agent.mimi.encode(torch.from_numpy(pcm).to(agent.device)))[:len(pcm)]
+        pcm = np.pad(synth(spec.text, spec.voice, seeds.fresh(seed, i)).pcm, 5 * FRAME)
+        again = sound_of(agent, agent.mimi.encode(torch.from_numpy(pcm).to(agent.device))[0])[:len(pcm)]
         heard.append((spec.text, hear(pcm), hear(again)))
         before, after = speaker(pcm), speaker(again)
         who[0].append((spec.voice, before))
@@ -142,7 +138,7 @@ def codec_time(agent: Agent, frames: int = 100) -> dict:
         mimi.decode(mimi.encode(sound, ears), mouth).cpu()
         times.append(time.process_time() - began)
     torch.set_num_threads(threads)
-    return {"share of real time": number(np.median(times[5:]) / TICK, frames)}
+    return {"share of real time": number(np.median(times[5:]) / FRAME_SECONDS, frames)}
 
 
 def frame_times(agent: Agent, question: Question) -> dict:
@@ -168,7 +164,7 @@ def measure(agent: Agent, n: int = 35, seed: int = 0, keep=None) -> dict[str, di
     names, groups = sorted(agent.voices), {}
     if not names:
         raise ValueError("this checkpoint ships no voices: there is nobody to speak as")
-    samples = {v: speaker(sound_of(agent, agent.voice(v).codes[None].to(agent.device))) for v in names}
+    samples = {v: speaker(sound_of(agent, agent.voice(v).codes)) for v in names}
     samples = {v: e for v, e in samples.items() if e is not None}
     sets = {"new phrasing": ask(n, seed, "test", names), "known phrasing": ask(n, seed, "train", names)}
     both, pairs = [], []
@@ -222,7 +218,9 @@ def marks(figures: dict[str, dict]) -> list[dict]:
     lines = []
     for name, way, mark in MARKS:
         got = figures.get(name, {"value": None, "n": 0})
-        met = None if got["value"] is None else got["value"] >= mark if way == ">=" else got["value"] <= mark
+        met = None
+        if got["value"] is not None:
+            met = WAYS[way](got["value"], mark)
         lines.append({"figure": name, "mark": f"{way} {mark:g}", **got, "met": met})
     return lines
 
@@ -242,17 +240,15 @@ def save(folder: Path, answers: list[Answer], heard: list[str]) -> None:
 
 def about(folder, agent: Agent, n: int, seed: int) -> dict:
     """Where the figures come from: weights, seeds, versions, machine."""
-    info = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    cpu = next((line.split(": ")[1] for line in info if line.startswith("model name")), platform.processor())
-    sha = {f: hashlib.sha256((Path(folder) / f).read_bytes()).hexdigest()[:16]
-           for f in ("lm.safetensors", "mimi.safetensors")}
+    weights = ("lm.safetensors", "mimi.safetensors")
+    sha = {name: origin.fingerprint([Path(folder) / name])[:16] for name in weights}
     return {"checkpoint": Path(folder).name, "sha256": sha, "questions": n, "seed": seed,
-            "synthesis seeds": [FRESH + 1000 * seed, FRESH + 1000 * seed + n - 1],
+            "synthesis seeds": [seeds.fresh(seed, 0), seeds.fresh(seed, n - 1)],
             "voices": sorted(agent.voices), "sampling": asdict(agent.sampling),
             "date": time.strftime("%Y-%m-%d"),
-            "versions": {"python": platform.python_version()} | {p: installed(p) for p in PACKAGES},
-            "machine": {"cpu": cpu, "cores": os.cpu_count(), "threads": torch.get_num_threads(),
-                        "load": round(os.getloadavg()[0], 1), "system": platform.system(),
+            "versions": origin.versions(PACKAGES),
+            "machine": {"cpu": origin.cpu(), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
+                        "load": round(origin.load(), 1), "system": platform.system(),
                         "device": str(agent.device)}}
 
 

@@ -13,9 +13,10 @@ from ..agent import Agent
 from ..audio import FRAME, RATE
 from ..talk.persona import Voice
 from ..training import world
+from . import seeds
 from .duplex import bench
 from .judges import heard_words, need, number, right, share, speaker, voiced, wanted
-from .questions import AFTER, BEFORE, FRESH, Answer, Question, talk
+from .questions import AFTER, BEFORE, Answer, Question, sound_of, talk
 
 PAUSES = (0.6, 1.4)         # seconds inside a user's sentence
 CUTS_IN = 1.7               # seconds after the user's first question, whose answer is then under way
@@ -39,7 +40,7 @@ def spoken(parts: list[tuple[str, float]], user: str, seed: int) -> tuple[np.nda
 def scene(kind: str, parts, want, role, voice, rng: Random, seed: int, after: float = AFTER) -> Question:
     """A call from its parts. `end`: the last one's; `marks`: when each part begins and ends."""
     user = rng.choice(list(need("personaplex_lite.training.speech").USER_VOICES))
-    sound, marks = spoken(parts, user, FRESH + seed)
+    sound, marks = spoken(parts, user, seeds.FRESH + seed)
     sound = np.pad(sound, (0, int(after * RATE)))
     sound = np.pad(sound, (0, -len(sound) % FRAME))
     return Question(kind, " | ".join(text for text, _ in parts), want, role, voice, user, seed, sound,
@@ -55,7 +56,7 @@ def desk(what: str, n: int, seed: int, voices: list, first: int, compose) -> lis
         kind, facts = DESK[i % len(DESK)], world.make_facts(rng, "test")
         parts, item = compose(kind, facts, rng)
         calls.append(scene(kind, parts, wanted(kind, facts, item), world.role_text(facts, rng),
-                           voices[i % len(voices)], rng, first + 1000 * seed + i))
+                           voices[i % len(voices)], rng, first + seeds.call(seed, i)))
     return calls
 
 
@@ -83,7 +84,7 @@ def stories(n: int, seed: int, voices: list) -> list[Question]:
         first = rng.randrange(len(world.STORY) - 5)
         parts = [(text, rng.uniform(0.5, 1.0)) for text in world.STORY[first:first + 5]]
         calls.append(scene("story", parts, (), FRIEND, voices[i % len(voices)], rng,
-                           30_000 + 1000 * seed + i, 0.2))
+                           30_000 + seeds.call(seed, i), 0.2))
     return calls
 
 
@@ -94,7 +95,7 @@ def small_talk(n: int, seed: int, voices: list) -> list[Question]:
     for i in range(n):
         who, asked, answer = pairs[(i * 7) % len(pairs)]
         calls.append(scene(who, [(asked, BEFORE)], (answer,), world.TALKS[who]["roles"][0],
-                           voices[i % len(voices)], rng, 40_000 + 1000 * seed + i))
+                           voices[i % len(voices)], rng, 40_000 + seeds.call(seed, i)))
     return calls
 
 
@@ -157,9 +158,9 @@ def unseen_voices(agent: Agent, calls: list[Question], samples: dict) -> dict:
     speech = need("personaplex_lite.training.speech")
     hits, n = 0, 0
     for i, name in enumerate(speech.UNSEEN_VOICES):
-        said = np.concatenate([speech.synth(t, name, FRESH).pcm for t in world.VOICE_SENTENCES[:2]])
+        said = np.concatenate([speech.synth(t, name, seeds.FRESH).pcm for t in world.VOICE_SENTENCES[:2]])
         codes = Voice.from_wav(said, agent.mimi, name=name).codes[:, 1:25]
-        own = speaker(agent.mimi.decode(codes[None].to(agent.device))[0, 0].cpu().numpy())
+        own = speaker(sound_of(agent, codes))
         near = {**samples, name: own}
         for a in talk(agent, calls[i::len(speech.UNSEEN_VOICES)], f"a voice never met, {name}",
                       voice=Voice(codes, name=name)):

@@ -17,10 +17,9 @@ from urllib.request import Request, urlopen
 import numpy as np
 
 from ...audio import RATE, resample
-from .. import judges as judge
-from . import bench as duplex_bench
+from .. import judges
+from . import bench
 
-EAR = 16_000            # Hz at which voice activity and speech recognition listen
 ATTEMPTS = 3            # how often a judge is asked for an answer that can be read (officially: forever)
 
 
@@ -49,11 +48,11 @@ def voice_segments(pcm: np.ndarray, rate: int = RATE, resampled: bool = True) ->
     """Where a voice is heard, as the benchmark hears it: silero, its defaults, seconds rounded to 0.1.
 
     resampled=False is the official code before 2026-05-10: at whatever rate, it was read as 16 kHz.
-    `judge.voiced` gives exact seconds.
+    `judges.voiced` gives exact seconds.
     """
     import torch
-    heard = resample(pcm, rate, EAR) if resampled else pcm
-    found = judge.need("silero_vad").get_speech_timestamps(torch.from_numpy(heard), judge._silero(),
+    heard = resample(pcm, rate, judges.EAR) if resampled else pcm
+    found = judges.need("silero_vad").get_speech_timestamps(torch.from_numpy(heard), judges.silero(),
                                                            return_seconds=True)
     return [(segment["start"], segment["end"]) for segment in found]
 
@@ -63,8 +62,8 @@ class Whisper:
     name = "whisper tiny.en + silero"
 
     def __call__(self, pcm: np.ndarray) -> list[tuple]:
-        segments = judge.voiced(pcm)
-        return judge.heard_words(pcm, segments) if segments else []
+        segments = judges.voiced(pcm)
+        return judges.heard_words(pcm, segments) if segments else []
 
 
 class Parakeet:
@@ -76,7 +75,7 @@ class Parakeet:
         self.model = models.ASRModel.from_pretrained(self.name)
 
     def __call__(self, pcm: np.ndarray) -> list[tuple]:
-        heard = self.model.transcribe([resample(pcm, RATE, EAR)], timestamps=True)[0]
+        heard = self.model.transcribe([resample(pcm, RATE, judges.EAR)], timestamps=True)[0]
         return [(w["word"], w["start"], w["end"]) for w in heard.timestamp["word"]]
 
 
@@ -85,7 +84,7 @@ class GE2E:
     name = "GE2E (resemblyzer)"
 
     def __call__(self, pcm: np.ndarray) -> np.ndarray | None:
-        return judge.speaker(pcm)
+        return judges.speaker(pcm)
 
 
 class WavLM:
@@ -102,11 +101,11 @@ class WavLM:
 
     def __call__(self, pcm: np.ndarray) -> np.ndarray | None:
         import torch
-        voiced = [pcm[int(a * RATE):int(b * RATE)] for a, b in judge.voiced(pcm)]
+        voiced = [pcm[int(a * RATE):int(b * RATE)] for a, b in judges.voiced(pcm)]
         if not voiced:
             return None
-        heard = resample(np.concatenate(voiced), RATE, EAR)
-        inputs = self.extract(heard, sampling_rate=EAR, return_tensors="pt")
+        heard = resample(np.concatenate(voiced), RATE, judges.EAR)
+        inputs = self.extract(heard, sampling_rate=judges.EAR, return_tensors="pt")
         with torch.no_grad():
             return self.model(**inputs).embeddings[0].numpy()
 
@@ -141,7 +140,7 @@ class LLM:
     def __call__(self, about: dict, answer: str) -> list[str]:
         question = f"CONTEXT: {about['context']}\nINTERRUPTION: {about['interrupt']}\nANSWER: {answer}"
         replies = [self._ask(question)]
-        while len(replies) < ATTEMPTS and duplex_bench.parse_rating(replies[-1]) is None:
+        while len(replies) < ATTEMPTS and bench.parse_rating(replies[-1]) is None:
             replies.append(self._ask(question))
         return replies
 
@@ -167,5 +166,5 @@ class Facts:
     def __call__(self, about: dict, answer: str) -> list[str]:
         if "want" not in about:
             return []
-        points = 5 * judge.right(answer, tuple(about["want"]))
+        points = 5 * judges.right(answer, tuple(about["want"]))
         return [f"Analysis: wanted {about['want']}.\nI would rate the AI's response as {points}."]

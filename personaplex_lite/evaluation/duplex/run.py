@@ -11,10 +11,8 @@ official numbers stand those that they do not see (`duplex_bench`).
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,9 +26,9 @@ from ...agent import load
 from ...audio import FRAME, RATE
 from ...places import DATA, LITE
 from ...talk.persona import Persona
-from .. import judges as judge
-from . import bench, instruments
-from . import table as duplex_table
+from .. import judges, origin
+from ..questions import sound_of
+from . import bench, instruments, table
 from .data import CATEGORIES, Sample, batches, find, fingerprint
 
 HEARS = {"whisper": instruments.Whisper, "parakeet": instruments.Parakeet}
@@ -77,7 +75,7 @@ class Worker:
     def measure(self, sample: Sample, pcm: np.ndarray, user: np.ndarray, voice: str | None) -> dict:
         """Every number of one file: the official ones, those beyond, the words and replies behind them."""
         task, note = CATEGORIES[sample.category][0], sample.note
-        words, segments, users = self.words(pcm), judge.voiced(pcm), judge.voiced(user)
+        words, segments, users = self.words(pcm), judges.voiced(pcm), judges.voiced(user)
         old, extra, replies, after = {}, {"any-takeover TOR": bench.any_take_over(words)}, [], words
         if task == "pause":
             figures = bench.pause_handling(words)
@@ -110,8 +108,7 @@ class Worker:
         if voice not in self.prompts:
             sample = self.agent.voice(voice)
             codes = None if sample is None else sample.codes
-            self.prompts[voice] = None if codes is None else self.speaker(
-                self.agent.mimi.decode(codes[None].to(self.agent.device))[0, 0].cpu().numpy())
+            self.prompts[voice] = None if codes is None else self.speaker(sound_of(self.agent, codes))
         return self.prompts[voice]
 
 
@@ -185,13 +182,8 @@ def weights_of(model: str) -> str | None:
     """What the files of a checkpoint add up to (of large ones only names and sizes), but for those that only
     tell about it (model card, report); None for a hub id.
     """
-    if not Path(model).is_dir():
-        return None
-    sha, told = hashlib.sha256(), ("README.md", "report.json")
-    for path in sorted(p for p in Path(model).rglob("*") if p.is_file() and p.name not in told):
-        size = path.stat().st_size
-        sha.update(f"{path.name} {size}".encode() + (path.read_bytes() if size < 2 ** 28 else b""))
-    return sha.hexdigest()[:16]
+    folder = Path(model)
+    return origin.checkpoint(folder) if folder.is_dir() else None
 
 
 def gather(out: Path, settings: dict, samples: list[Sample]) -> dict:
@@ -212,9 +204,9 @@ def gather(out: Path, settings: dict, samples: list[Sample]) -> dict:
     return {"system": Path(settings["model"]).name, "data": Path(settings["data"]).name,
             "settings": named(settings),
             "instruments": next(iter(records.values()))["instruments"], "date": time.strftime("%Y-%m-%d"),
-            "versions": {"python": platform.python_version()} | {p: judge.installed(p) for p in PACKAGES},
-            "machine": {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(),
-                        "device": settings["device"], "load": round(os.getloadavg()[0], 1)},
+            "versions": origin.versions(PACKAGES),
+            "machine": {"cpu": origin.cpu(), "cores": os.cpu_count(),
+                        "device": settings["device"], "load": round(origin.load(), 1)},
             "figures": figures, "files": records}
 
 
@@ -256,4 +248,4 @@ def main(argv=None) -> None:
         from .cluster import actors
         engine = actors(Worker, workers)
     results = run(a, out, engine, limit)
-    print(duplex_table.table([results]), f"\n\neverything: {out}/results.json")
+    print(table.table([results]), f"\n\neverything: {out}/results.json")
