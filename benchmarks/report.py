@@ -78,8 +78,8 @@ class Report:
     def page(self) -> str:
         about = (f"{date.today()}, {origin.cpu()}, {os.cpu_count()} cores, "
                  f"torch {torch.__version__}, {self.threads} threads, {PINS[0]}, {PINS[2]}. "
-                 f"Load average {self.began:.1f} before, {origin.load():.1f} after. Cells: the median of {self.rounds} turns and, in "
-                 "brackets, where eight in ten lay.\n")
+                 f"Load average {self.began:.1f} before, {origin.load():.1f} after. "
+                 f"Cells: the median of {self.rounds} turns and, in brackets, where eight in ten lay.\n")
         goals = table(("goal", "wanted", "measured", ""), *self.goals)
         memory = table(("model", "side", "load, s", "GB at most while loading", "GB after it ran"),
                        *self.memory)

@@ -11,7 +11,6 @@ import argparse
 import json
 import math
 from copy import deepcopy
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -24,12 +23,11 @@ from ..agent import Agent, load
 from ..model.depth import PerStep
 from ..model.grid import delay
 from ..places import DOCS
-from ..talk.persona import Persona
 from . import seeds
 from .judges import hear, right, share, speech_figures
 from .origin import about
 from .page import put, table
-from .questions import sound_of
+from .questions import Question, codes_of, sound_of, step_through
 from .report import ask
 
 KINDS = ("f32", "bf16", "fp16", "int8", "int4")
@@ -110,20 +108,16 @@ def rounded(lm, size: int, shrinks):
     return lm
 
 
-def codes_of(agent: Agent, questions: list) -> torch.Tensor:
-    """The users' sides as codes int64 [b, 8, t], all as long as the longest."""
-    longest = max(len(q.sound) for q in questions)
-    sound = np.stack([np.pad(q.sound, (0, longest - len(q.sound))) for q in questions])
-    return torch.cat([agent.mimi.encode(torch.from_numpy(x)) for x in sound])
-
-
-def answers(agent: Agent, questions: list, codes: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
-    """(text, codes int64 [8, t]) of each answer, with the checkpoint's own sampling."""
-    chat = replace(agent, mimi=None).chat([Persona(q.voice, q.role) for q in questions],
-                                          [q.seed for q in questions], progress=False)
-    frames = torch.stack([chat.step(codes[..., t]).codes for t in range(codes.shape[-1])], -1)    # [b, 17, t]
-    said = [" ".join(w.text for w in agent.text.words(row.tolist())) for row in frames[:, 0]]
-    return list(zip(said, frames[:, agent.lm.config.agent]))
+def answers(agent: Agent, questions: list[Question], heard: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
+    """(text, codes int64 [8, t]) of each answer to codes [b, 8, t], with the checkpoint's own sampling."""
+    seeds_of = [question.seed for question in questions]
+    said = torch.stack(list(step_through(agent, questions, heard.unbind(-1), seeds_of)), -1)    # [b, 17, t]
+    found = []
+    for tokens in said:
+        words = agent.text.words(tokens[0].tolist())
+        text = " ".join(word.text for word in words)
+        found.append((text, tokens[agent.lm.config.agent]))
+    return found
 
 
 def lite(args) -> dict:

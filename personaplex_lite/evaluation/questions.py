@@ -1,7 +1,8 @@
 """Telephone calls to an agent: what the user's side sounds like, what comes back."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -63,6 +64,28 @@ def sound_of(agent: Agent, codes: torch.Tensor) -> np.ndarray:
     """codes int64 [8, t] -> float32 [1920 t] at 24 kHz, by the agent's codec."""
     sound = agent.mimi.decode(codes[None].to(agent.device))
     return sound[0, 0].cpu().numpy()
+
+
+def codes_of(agent: Agent, questions: list[Question]) -> torch.Tensor:
+    """The users' sides as codes int64 [b, 8, t], all as long as the longest."""
+    longest = max(len(question.sound) for question in questions)
+    codes = []
+    for question in questions:
+        sound = np.pad(question.sound, (0, longest - len(question.sound)))
+        codes.append(agent.mimi.encode(torch.from_numpy(sound)))
+    return torch.cat(codes)
+
+
+def step_through(agent: Agent, questions: list[Question], heard: Iterable[torch.Tensor], seeds: list[int],
+                 **options: bool) -> Iterator[torch.Tensor]:
+    """One conversation for each question, which hears codes [b, 8] a frame -> its tokens int64 [b, 17] each.
+
+    Nothing is decoded: only what is said counts, not how it sounds. options : see Session.
+    """
+    personas = [Persona(question.voice, question.role) for question in questions]
+    chat = replace(agent, mimi=None).chat(personas, seeds, progress=False, **options)
+    for codes in heard:
+        yield chat.step(codes).codes
 
 
 def talk(agent: Agent, questions: list[Question], label: str, role=True, voice=True) -> list[Answer]:
