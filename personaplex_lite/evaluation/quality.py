@@ -27,8 +27,7 @@ from . import seeds
 from .judges import hear, right, share, speech_figures
 from .origin import about
 from .page import put, table
-from .questions import Question, codes_of, sound_of, step_through
-from .report import ask
+from .questions import Question, ask, codes_of, sound_of, step_through
 
 KINDS = ("f32", "bf16", "fp16", "int8", "int4")
 ROWS = ("text", "word", "semantic", "acoustic")          # text: every frame's token; word: where one is due

@@ -28,8 +28,7 @@ from . import seeds
 from .judges import HEDGE, right, share
 from .origin import about
 from .page import put, table
-from .questions import Question, codes_of, step_through
-from .report import KINDS, ask
+from .questions import KINDS, Question, ask, codes_of, step_through
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
