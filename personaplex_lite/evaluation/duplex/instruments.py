@@ -1,16 +1,16 @@
 """The instruments of the duplex benchmark, each behind one small protocol: who hears words, who knows voices,
 who judges answers. The paper's, and offline ones for a laptop.
 
-What departs from the textbook: an instrument has a name that goes into every results file, and numbers of
-different instruments never share a column. The offline ones are stand-ins: whisper tiny.en for parakeet, GE2E
-for WavLM, a fact asked for and found for the language model that judges. None of their numbers is comparable
-with a published one.
+An instrument has a name that goes into every results file, and numbers of different instruments never share
+a column. The offline ones are stand-ins: whisper tiny.en for parakeet, GE2E for WavLM, a fact asked for and
+found for the language model that judges. None of their numbers is comparable with a published one.
 """
 from __future__ import annotations
 
 import json
 import os
 from importlib import import_module
+from types import ModuleType
 from typing import Protocol
 from urllib.request import Request, urlopen
 
@@ -70,13 +70,13 @@ class Parakeet:
     """The benchmark's own, through NVIDIA NeMo (nemo_toolkit[asr]). Not tried: no weights here."""
     name = "nvidia/parakeet-tdt-0.6b-v2"
 
-    def __init__(self):
+    def __init__(self) -> None:
         models = fetch("nemo.collections.asr", "nemo_toolkit[asr]").models
         self.model = models.ASRModel.from_pretrained(self.name)
 
     def __call__(self, pcm: np.ndarray) -> list[tuple]:
         heard = self.model.transcribe([resample(pcm, RATE, judges.EAR)], timestamps=True)[0]
-        return [(w["word"], w["start"], w["end"]) for w in heard.timestamp["word"]]
+        return [(word["word"], word["start"], word["end"]) for word in heard.timestamp["word"]]
 
 
 class GE2E:
@@ -96,12 +96,13 @@ class WavLM:
 
     def __init__(self, model: str = "microsoft/wavlm-base-plus-sv"):
         hub = fetch("transformers", "transformers")
-        self.name, self.model = f"WavLM ({model})", hub.WavLMForXVector.from_pretrained(model).eval()
+        self.name = f"WavLM ({model})"
+        self.model = hub.WavLMForXVector.from_pretrained(model).eval()
         self.extract = hub.AutoFeatureExtractor.from_pretrained(model)
 
     def __call__(self, pcm: np.ndarray) -> np.ndarray | None:
         import torch
-        voiced = [pcm[int(a * RATE):int(b * RATE)] for a, b in judges.voiced(pcm)]
+        voiced = [pcm[int(start * RATE):int(end * RATE)] for start, end in judges.voiced(pcm)]
         if not voiced:
             return None
         heard = resample(np.concatenate(voiced), RATE, judges.EAR)
@@ -110,8 +111,8 @@ class WavLM:
             return self.model(**inputs).embeddings[0].numpy()
 
 
-def fetch(module: str, package: str):
-    """Import what none of the extras brings, or say how to get it."""
+def fetch(module: str, package: str) -> ModuleType:
+    """Import what none of the extras brings, or say how to get it (ModuleNotFoundError)."""
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
@@ -135,7 +136,9 @@ class LLM:
     """
 
     def __init__(self, address: str, model: str = "gpt-4-turbo"):
-        self.address, self.model, self.name = address.rstrip("/"), model, f"{model}, our prompt"
+        self.address = address.rstrip("/")
+        self.model = model
+        self.name = f"{model}, our prompt"
 
     def __call__(self, about: dict, answer: str) -> list[str]:
         question = f"CONTEXT: {about['context']}\nINTERRUPTION: {about['interrupt']}\nANSWER: {answer}"
@@ -150,8 +153,9 @@ class LLM:
         if key := os.environ.get("OPENAI_API_KEY"):
             headers["Authorization"] = f"Bearer {key}"
         body = json.dumps({"model": self.model, "seed": 0, "messages": messages}).encode()
+        request = Request(f"{self.address}/chat/completions", body, headers)
         try:
-            with urlopen(Request(f"{self.address}/chat/completions", body, headers), timeout=120) as answer:
+            with urlopen(request, timeout=120) as answer:
                 return json.load(answer)["choices"][0]["message"]["content"] or ""
         except (OSError, KeyError, IndexError, TypeError, ValueError) as error:
             why = f"HTTP {error.code}" if hasattr(error, "code") else type(error).__name__
