@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -28,6 +27,7 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from personaplex_lite import Persona, load
+from personaplex_lite.evaluation import origin
 from personaplex_lite.model.config import LMConfig, MimiConfig, personaplex_7b
 from personaplex_lite.model.mimi import Mimi
 from personaplex_lite.places import LITE
@@ -225,12 +225,10 @@ def converted(folder: Path, weights: str) -> Path:
 
 def write(rows: list[dict], made: list[dict], file: str) -> str:
     """The report."""
-    cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-                if line.startswith("model name")), platform.processor())
     gb = lambda size: f"{size / 1e9:.2f}"
     lines = ["# The 7B at full size, here", "", *ABOUT.splitlines(), "",
-             f"`make fullsize`, {date.today()}, {cpu}, {os.cpu_count()} cores, torch {torch.__version__}. "
-             f"The file: {file}. GB are 10^9 bytes.", "",
+             f"`make fullsize`, {date.today()}, {origin.cpu()}, {os.cpu_count()} cores, "
+             f"torch {torch.__version__}. The file: {file}. GB are 10^9 bytes.", "",
              "| weights | model | load | peak while loading | beyond the model | peak in the talk | "
              "one talk's memory (frames) | frame of the prompt | frame | error of a map | after restore |",
              "|---|---|---|---|---|---|---|---|---|---|---|"]

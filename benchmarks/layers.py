@@ -17,9 +17,11 @@ from statistics import median
 import torch
 from torch import nn
 
-from personaplex_lite.evaluation.page import DOCS, about, put, table
+from personaplex_lite.evaluation.origin import about
+from personaplex_lite.evaluation.page import put, table
 from personaplex_lite.model import quantize
 from personaplex_lite.model.config import LMConfig
+from personaplex_lite.places import DOCS
 
 
 def makers() -> dict:

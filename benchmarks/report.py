@@ -13,7 +13,8 @@ from statistics import median, quantiles
 import torch
 
 from benchmarks.pipe import PINS, ROOT, Side
-from personaplex_lite.evaluation.page import found, table
+from personaplex_lite.evaluation import origin
+from personaplex_lite.evaluation.page import replace, table
 
 
 def spread(values: list[float], digits: int = 1) -> str:
@@ -29,9 +30,9 @@ def ratio(ours: list[float], theirs: list[float]) -> list[float]:
 def write(name: str, title: str, text: str) -> None:
     """Put text below the mark of docs/NAME.md."""
     path = ROOT / "docs" / f"{name}.md"
-    mark = f"<!-- what follows is written by python -m benchmarks.{name} -->\n"
-    above = path.read_text(encoding="utf-8").split(mark)[0] if path.exists() else f"# {title}\n\n"
-    path.write_text(f"{above}{mark}\n{text}", encoding="utf-8")
+    if not path.exists():
+        path.write_text(f"# {title}\n\n", encoding="utf-8")
+    replace(path, f"<!-- what follows is written by python -m benchmarks.{name} -->", text)
 
 
 class Report:
@@ -40,12 +41,12 @@ class Report:
     def __init__(self, rounds: int, frames: int, threads: int):
         self.rounds, self.frames, self.threads = rounds, frames, threads
         self.sections, self.goals, self.memory, self.profiles = [], [], [], []
-        self.began = os.getloadavg()[0]
+        self.began = origin.load()
 
     def start(self, stack: ExitStack, name: str, *args, needs: float = 1, threads: int = 0) -> Side | None:
         """A side; where it cannot be had (missing, `needs` GB of memory), None and a row that says why."""
         try:
-            free = int(found(r"MemAvailable:\s+(\d+)", "/proc/meminfo")) / 1e6
+            free = int(origin.found(r"MemAvailable:\s+(\d+)", "/proc/meminfo")) / 1e6
             if free < needs:
                 raise RuntimeError(f"needs {needs:g} GB of memory, {free:.0f} are free")
             return stack.enter_context(Side(name, threads or self.threads, *args))
@@ -75,11 +76,10 @@ class Report:
         self.profiles.append((what, f"{seen['ms']:.0f}", seen["calls"], top))
 
     def page(self) -> str:
-        cpu = found(r"model name\s*: (.*)", "/proc/cpuinfo")
-        about = (f"{date.today()}, {cpu}, {os.cpu_count()} cores, torch {torch.__version__}, {self.threads} "
-                 f"threads, {PINS[0]}, {PINS[2]}. Load average {self.began:.1f} before, "
-                 f"{os.getloadavg()[0]:.1f} after. Cells: the median of {self.rounds} turns and, in "
-                 "brackets, where eight in ten lay.\n")
+        about = (f"{date.today()}, {origin.cpu()}, {os.cpu_count()} cores, "
+                 f"torch {torch.__version__}, {self.threads} threads, {PINS[0]}, {PINS[2]}. "
+                 f"Load average {self.began:.1f} before, {origin.load():.1f} after. "
+                 f"Cells: the median of {self.rounds} turns and, in brackets, where eight in ten lay.\n")
         goals = table(("goal", "wanted", "measured", ""), *self.goals)
         memory = table(("model", "side", "load, s", "GB at most while loading", "GB after it ran"),
                        *self.memory)

@@ -103,10 +103,10 @@ def test_the_worlds_own_answers_are_right(kind):
 
 def test_every_kind_is_asked_of_every_voice():
     """Lest one voice's slips look like one kind's: once, each kind met one voice only."""
-    from personaplex_lite.evaluation import report as evaluate
+    from personaplex_lite.evaluation import questions
     voices = [f"voice {i}" for i in range(8)]
-    assert len({evaluate.pair(i, voices) for i in range(7 * 8)}) == 7 * 8
-    assert {voice for _, voice in (evaluate.pair(i, voices) for i in range(35))} == {*voices}
+    assert len({questions.pair(i, voices) for i in range(7 * 8)}) == 7 * 8
+    assert {voice for _, voice in (questions.pair(i, voices) for i in range(35))} == {*voices}
 
 
 def test_words_stay_inside_the_voice():

@@ -2,9 +2,9 @@
 
     python -m personaplex_lite.evaluation.recall         docs/memory.png, .json and .md
 
-What departs from the textbook: no perplexity over length. Each persona is asked for one of its facts (its
-name, its company, a price) every seven seconds, for two and a half times as long as the model remembers.
-Three choices: to forget, `keep_persona=True`, and, as the ceiling, a new chat for every question.
+Each persona is asked for one of its facts (its name, its company, a price) every seven seconds, for two and a
+half times as long as the model remembers. Three choices: to forget, `keep_persona=True`, and, as the ceiling,
+a new chat for every question.
 """
 from __future__ import annotations
 
@@ -12,82 +12,127 @@ import argparse
 import json
 import warnings
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from .. import viz
 from ..agent import Agent, load
+from ..model.units import FRAME_SECONDS
+from ..places import DOCS
 from ..talk.persona import Persona
-from .judges import right, share
-from .page import DOCS, about, put, table
-from .quality import codes_of
-from .report import KINDS, ask
+from ..talk.text import Word
+from . import seeds
+from .judges import HEDGE, right, share
+from .origin import about
+from .page import put, table
+from .questions import KINDS, Question, ask, codes_of, step_through
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 ASKED = ("name", "company", "price")
 PERIOD = 88                          # frames (7 s) from one asking to the next
-SEED = 100                           # a development seed: models are reported on others
-CHOICES = {"forget (default)": {}, "keep_persona=True": {"keep_persona": True}}
-WHAT = ("right", "wrong", "does not know", "silent")
+SECONDS = PERIOD * FRAME_SECONDS
+NEXT_CHAT = 10_000                   # from the seed of one new chat to that of the next
+FORGET = "forget (default)"
+KEEP = "keep_persona=True"
+CHOICES = {FORGET: {}, KEEP: {"keep_persona": True}}
+VERDICTS = ("right", "wrong", "does not know", "silent")
 
 
-def personas(n: int, voices: list[str]) -> list:
+def personas(n: int, voices: list[str]) -> list[Question]:
     """n questions of the kinds asked for, known phrasings, held-out facts."""
-    some = ask(-(-n // len(ASKED)) * len(KINDS), SEED, "train", voices)
-    return [q for q in some if q.kind in ASKED][:n]
+    rounds = -(-n // len(ASKED))                                # rounded up
+    every = ask(rounds * len(KINDS), seeds.DEVELOPMENT, "train", voices)
+    return [question for question in every if question.kind in ASKED][:n]
 
 
-def period(agent: Agent, questions: list) -> torch.Tensor:
+def period(agent: Agent, questions: list[Question]) -> torch.Tensor:
     """Codes int64 [b, 8, PERIOD] of a user who asks, and waits until it is time to ask again."""
-    codes = codes_of(agent, questions)[..., :PERIOD]
-    quiet = torch.tensor(agent.lm.config.silence)[None, :, None].expand(len(codes), -1, PERIOD)
-    return torch.cat([codes, quiet[..., codes.shape[-1]:]], -1)
+    spoken = codes_of(agent, questions)[..., :PERIOD]
+    silence = torch.tensor(agent.lm.config.silence)[None, :, None]
+    quiet = silence.expand(len(spoken), -1, PERIOD - spoken.shape[-1])
+    return torch.cat([spoken, quiet], -1)
 
 
-def asked(agent: Agent, questions: list, heard: torch.Tensor, times: int, seeds: list[int],
-          **options) -> tuple[list[list[str]], list[float]]:
-    """Ask `times` times; what is said after each asking, [times][b], and when a warning came (seconds)."""
+def again(heard: torch.Tensor, times: int, label: str) -> Iterator[torch.Tensor]:
+    """Codes [b, 8, PERIOD], `times` times over, as frames [b, 8]."""
     from tqdm import tqdm
-    chat = replace(agent, mimi=None).chat([Persona(q.voice, q.role) for q in questions], seeds,
-                                          progress=False, **options)
-    rows, warned = [], []
-    for i in tqdm(range(times * PERIOD), desc=str(options or "default"), mininterval=20):
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            rows.append(chat.step(heard[..., i % PERIOD]).codes[:, 0])
-        warned += [i * 0.08 for w in caught if "forget its persona" in str(w.message)]
-    words = [agent.text.words(row.tolist()) for row in torch.stack(rows, 1)]
-    length = PERIOD * 0.08
-    return [[" ".join(w.text for w in row if k * length <= w.start < (k + 1) * length) for row in words]
-            for k in range(times)], warned
+    for i in tqdm(range(times * PERIOD), desc=label, mininterval=20):
+        yield heard[..., i % PERIOD]
 
 
-def verdict(said: str, question) -> str:
-    """One of WHAT."""
+def asked(agent: Agent, questions: list[Question], heard: torch.Tensor, times: int, chat_seeds: list[int],
+          **options: bool) -> tuple[list[list[str]], list[float]]:
+    """Ask `times` times; what is said after each asking, [times][b], and when a warning came (seconds)."""
+    rows: list[torch.Tensor] = []
+    warned: list[float] = []
+    told = 0
+    frames = again(heard, times, str(options or "default"))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for i, tokens in enumerate(step_through(agent, questions, frames, chat_seeds, **options)):
+            rows.append(tokens[:, 0])
+            forgetting = [w for w in caught[told:] if "forget its persona" in str(w.message)]
+            warned += [i * FRAME_SECONDS] * len(forgetting)
+            told = len(caught)
+    text = torch.stack(rows, 1)                                 # [b, times · PERIOD]
+    words = [agent.text.words(row.tolist()) for row in text]
+    return [[between(row, k * SECONDS, (k + 1) * SECONDS) for row in words] for k in range(times)], warned
+
+
+def between(words: list[Word], start: float, end: float) -> str:
+    """The words that begin from one second on and before another."""
+    return " ".join(word.text for word in words if start <= word.start < end)
+
+
+def verdict(said: str, question: Question) -> str:
+    """One of VERDICTS."""
     if right(said, question.want):
         return "right"
-    return "silent" if not said else "does not know" if "do not know" in said else "wrong"
+    if not said:
+        return "silent"
+    return "does not know" if HEDGE in said else "wrong"
 
 
 def measure(agent: Agent, n: int, times: int, fresh: int) -> dict:
     """Verdicts by choice and asking, as counts; when the prompts begin to be lost, when a warning came."""
     questions = personas(n, sorted(agent.voices))
-    heard, found = period(agent, questions), {"said": {}, "warned": {}}
+    heard = period(agent, questions)
+    found = {"said": {}, "warned": {}}
     for name, options in CHOICES.items():
-        said, warned = asked(agent, questions, heard, times, [q.seed for q in questions], **options)
-        found[name] = [Counter(map(verdict, row, questions)) for row in said]
-        found["said"][name], found["warned"][name] = said, warned
-    ceiling = Counter()
-    for i in range(fresh):
-        said, _ = asked(agent, questions, heard, 1, [q.seed + 10_000 * (i + 1) for q in questions])
-        ceiling += Counter(map(verdict, said[0], questions))
-    chat = agent.chat([Persona(q.voice, q.role) for q in questions], [0] * n, progress=False)
+        chat_seeds = [question.seed for question in questions]
+        said, warned = asked(agent, questions, heard, times, chat_seeds, **options)
+        found[name] = [Counter(map(verdict, answers, questions)) for answers in said]
+        found["said"][name] = said
+        found["warned"][name] = warned
+    prompts = prompt_frames(agent, questions)
     context = agent.lm.config.temporal.context
-    found |= {"fresh": ceiling, "n": n, "questions": [(q.kind, q.asked, q.want) for q in questions],
-              "prompts": chat.began, "context": context * 0.08,
-              "lost from": (context - max(chat.began)) * 0.08}
-    return found
+    return found | {"fresh": ceiling(agent, questions, heard, fresh),
+                    "n": n,
+                    "questions": [(question.kind, question.asked, question.want) for question in questions],
+                    "prompts": prompts,
+                    "context": context * FRAME_SECONDS,
+                    "lost from": (context - max(prompts)) * FRAME_SECONDS}
+
+
+def ceiling(agent: Agent, questions: list[Question], heard: torch.Tensor, fresh: int) -> Counter[str]:
+    """Verdicts of `fresh` new chats for every question, which has just been told who it is."""
+    counts: Counter[str] = Counter()
+    for i in range(fresh):
+        chat_seeds = [question.seed + NEXT_CHAT * (i + 1) for question in questions]
+        said, _ = asked(agent, questions, heard, 1, chat_seeds)
+        counts += Counter(map(verdict, said[0], questions))
+    return counts
+
+
+def prompt_frames(agent: Agent, questions: list[Question]) -> list[int]:
+    """How many frames each persona takes."""
+    told = [Persona(question.voice, question.role) for question in questions]
+    return agent.chat(told, [0] * len(told), progress=False).began
 
 
 def plot(found: dict, path: Path) -> None:
@@ -95,13 +140,8 @@ def plot(found: dict, path: Path) -> None:
     import matplotlib
     matplotlib.use("Agg")
     ax = viz.new_axes(None, 7.5, 3.4)
-    styles = {"keep_persona=True": (viz.AGENT, "o", "-"), "forget (default)": (viz.USER, "s", "--")}
-    for name, (colour, marker, line) in styles.items():
-        figures = [share(c.get("right", 0), sum(c.values())) for c in found[name]]
-        times = [(k + 0.5) * PERIOD * 0.08 for k in range(len(figures))]
-        ax.fill_between(times, [f["low"] for f in figures], [f["high"] for f in figures], color=colour,
-                        alpha=0.15, lw=0)
-        ax.plot(times, [f["value"] for f in figures], line, color=colour, marker=marker, ms=5, label=name)
+    curve(ax, found, KEEP, viz.AGENT, marker="o", line="-")
+    curve(ax, found, FORGET, viz.USER, marker="s", line="--")
     top = found["fresh"]["right"] / max(1, sum(found["fresh"].values()))
     ax.axhline(top, color=viz.INK, ls=":", lw=1.5, label="a new chat for every question")
     ax.axvspan(found["lost from"], found["context"], color=viz.INK, alpha=0.2, lw=0)
@@ -113,19 +153,31 @@ def plot(found: dict, path: Path) -> None:
     ax.figure.savefig(path, dpi=130)
 
 
+def curve(ax: Axes, found: dict, name: str, colour: str, marker: str, line: str) -> None:
+    """One choice: the share right at each asking, with its 95 % interval."""
+    figures = [share(counts.get("right", 0), sum(counts.values())) for counts in found[name]]
+    middles = [(k + 0.5) * SECONDS for k in range(len(figures))]
+    low = [figure["low"] for figure in figures]
+    high = [figure["high"] for figure in figures]
+    values = [figure["value"] for figure in figures]
+    ax.fill_between(middles, low, high, color=colour, alpha=0.15, lw=0)
+    ax.plot(middles, values, line, color=colour, marker=marker, ms=5, label=name)
+
+
 def page(found: dict) -> str:
     """The table."""
-    info, length = found["about"], PERIOD * 0.08
-    rows = [("seconds talked", *(f"{n}: {w}" for n in CHOICES for w in WHAT))]
-    for k in range(len(found[next(iter(CHOICES))])):
-        counts = [found[n][k].get(w, 0) for n in CHOICES for w in WHAT]
-        rows.append((f"{k * length:.0f}–{(k + 1) * length:.0f}", *counts))
+    info = found["about"]
+    columns = [(name, what) for name in CHOICES for what in VERDICTS]
+    rows = [("seconds talked", *(f"{name}: {what}" for name, what in columns))]
+    for k in range(len(found[FORGET])):
+        counts = [found[name][k].get(what, 0) for name, what in columns]
+        rows.append((f"{k * SECONDS:.0f}–{(k + 1) * SECONDS:.0f}", *counts))
     top = found["fresh"]
-    warned = found["warned"][next(iter(CHOICES))]
+    warned = ", ".join(f"{second:.0f}" for second in found["warned"][FORGET])
     return (f"`lite` {info['lite']}, {found['n']} personas, {info['date']}. The prompts take "
             f"{min(found['prompts'])}–{max(found['prompts'])} frames: their first is overwritten from "
             f"{found['lost from']:.0f} s of talk on, all of them are gone at {found['context']:.0f} s. "
-            f"The warning came at {', '.join(f'{t:.0f}' for t in warned) or 'no'} s.\n\n{table(*rows)}\n"
+            f"The warning came at {warned or 'no'} s.\n\n{table(*rows)}\n"
             f"A new chat for every question: {top['right']} of {sum(top.values())} right, "
             f"{top['silent']} silent.\n")
 

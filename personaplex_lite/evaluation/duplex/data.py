@@ -1,7 +1,7 @@
 """The official data: where each file lies, what it tests, what the agent is told, which belong together.
 
-What departs from the official layout: nothing has to be there but what is used. Ours adds persona.json, the
-role of one file, where the official data has one role for a category.
+Nothing has to be there but what is used. Beside the official files ours has persona.json, the role of one
+file, where the official data has one role for a category.
 """
 from __future__ import annotations
 
@@ -35,38 +35,59 @@ class Sample:
     folder: str
     note: dict | None
     role: str
-    listeners: list | None = None
+    listeners: list[float] | None = None
 
     @property
     def key(self) -> str:
+        """Its name in a results file."""
         return f"{self.category}/{self.name}"
 
 
-def find(data) -> list[Sample]:
+def find(data: str | Path) -> list[Sample]:
     """The samples of a folder. Raises FileNotFoundError or ValueError with what to do about it."""
-    root, samples = Path(data), []
-    root = root / "v1_0" if (root / "v1_0").is_dir() else root
-    listeners = next((p for p in (root, root.parent, root / "icc_backchannel")
-                      if (p / "icc_gt_distribution.json").is_file()), None)
-    people = json.loads((listeners / "icc_gt_distribution.json").read_text()) if listeners else {}
-    for category, (_, noted, role) in CATEGORIES.items():
-        folders = [p for p in sorted((root / category).glob("*")) if p.is_dir()]
-        if category == "icc_backchannel":           # as officially: the name is a key of the listeners
-            folders = [p for p in folders if p.name.isdigit()]
-        folders.sort(key=lambda p: (len(p.name), p.name))
-        for folder in folders:
-            missing = [n for n in ("input.wav", noted) if n and not (folder / n).is_file()]
-            if missing:
-                raise FileNotFoundError(f"{folder} has no {', '.join(missing)}: is it unpacked completely?")
-            note = read_note(folder / noted) if noted else None
-            told = folder / "persona.json"          # ours; the official data has one role for a category
-            told = json.loads(told.read_text())["role"] if told.is_file() else role
-            murmurs = people.get(folder.name)
-            samples.append(Sample(category, folder.name, str(folder), note, told, murmurs))
+    root = Path(data)
+    if (root / "v1_0").is_dir():
+        root = root / "v1_0"
+    listeners = read_listeners(root)
+    samples = []
+    for category in CATEGORIES:
+        for folder in folders(root, category):
+            samples.append(read_sample(folder, category, listeners.get(folder.name)))
     if not samples:
         raise FileNotFoundError(f"no Full-Duplex-Bench v1.0 in {data}: none of {', '.join(CATEGORIES)}. "
                                 f"{WHERE}")
     return samples
+
+
+def read_listeners(root: Path) -> dict[str, list[float]]:
+    """When people murmured, by the name of a file; nothing where nobody was asked."""
+    for folder in (root, root.parent, root / "icc_backchannel"):
+        path = folder / "icc_gt_distribution.json"
+        if path.is_file():
+            return json.loads(path.read_text())
+    return {}
+
+
+def folders(root: Path, category: str) -> list[Path]:
+    """The files' folders of one category, 2 before 10."""
+    found = [path for path in (root / category).glob("*") if path.is_dir()]
+    if category == "icc_backchannel":           # as officially: the name is a key of the listeners
+        found = [path for path in found if path.name.isdigit()]
+    return sorted(found, key=lambda path: (len(path.name), path.name))
+
+
+def read_sample(folder: Path, category: str, listeners: list[float] | None) -> Sample:
+    """One file. Raises FileNotFoundError if a part of it is missing, ValueError if its annotation is none."""
+    _, annotation, role = CATEGORIES[category]
+    needed = [name for name in ("input.wav", annotation) if name]
+    missing = [name for name in needed if not (folder / name).is_file()]
+    if missing:
+        raise FileNotFoundError(f"{folder} has no {', '.join(missing)}: is it unpacked completely?")
+    note = read_note(folder / annotation) if annotation else None
+    told = folder / "persona.json"              # ours; the official data has one role for a category
+    if told.is_file():
+        role = json.loads(told.read_text())["role"]
+    return Sample(category, folder.name, str(folder), note, role, listeners)
 
 
 def read_note(path: Path) -> dict:
@@ -82,15 +103,19 @@ def read_note(path: Path) -> dict:
 
 def batches(samples: list[Sample], rows: int) -> Iterable[list[Sample]]:
     """Files of one category and of like length together, `rows` at a time; the same ones in every run."""
-    length = {s.key: (Path(s.folder) / "input.wav").stat().st_size for s in samples}
+    def length(sample: Sample) -> int:
+        return (Path(sample.folder) / "input.wav").stat().st_size
     for category in CATEGORIES:
-        mine = sorted((s for s in samples if s.category == category), key=lambda s: (length[s.key], s.key))
-        yield from (mine[i:i + rows] for i in range(0, len(mine), rows))
+        mine = [sample for sample in samples if sample.category == category]
+        mine.sort(key=lambda sample: (length(sample), sample.key))
+        for first in range(0, len(mine), rows):
+            yield mine[first:first + rows]
 
 
 def fingerprint(data: Iterable[Sample]) -> str:
     """What the names and sounds of all files add up to."""
     sha = hashlib.sha256()
     for sample in data:
-        sha.update(sample.key.encode() + (Path(sample.folder) / "input.wav").read_bytes())
+        sha.update(sample.key.encode())
+        sha.update((Path(sample.folder) / "input.wav").read_bytes())
     return sha.hexdigest()[:16]

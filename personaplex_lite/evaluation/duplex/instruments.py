@@ -1,26 +1,25 @@
 """The instruments of the duplex benchmark, each behind one small protocol: who hears words, who knows voices,
 who judges answers. The paper's, and offline ones for a laptop.
 
-What departs from the textbook: an instrument has a name that goes into every results file, and numbers of
-different instruments never share a column. The offline ones are stand-ins: whisper tiny.en for parakeet, GE2E
-for WavLM, a fact asked for and found for the language model that judges. None of their numbers is comparable
-with a published one.
+An instrument has a name that goes into every results file, and numbers of different instruments never share
+a column. The offline ones are stand-ins: whisper tiny.en for parakeet, GE2E for WavLM, a fact asked for and
+found for the language model that judges. None of their numbers is comparable with a published one.
 """
 from __future__ import annotations
 
 import json
 import os
 from importlib import import_module
+from types import ModuleType
 from typing import Protocol
 from urllib.request import Request, urlopen
 
 import numpy as np
 
 from ...audio import RATE, resample
-from .. import judges as judge
-from . import bench as duplex_bench
+from .. import judges
+from . import bench
 
-EAR = 16_000            # Hz at which voice activity and speech recognition listen
 ATTEMPTS = 3            # how often a judge is asked for an answer that can be read (officially: forever)
 
 
@@ -49,11 +48,11 @@ def voice_segments(pcm: np.ndarray, rate: int = RATE, resampled: bool = True) ->
     """Where a voice is heard, as the benchmark hears it: silero, its defaults, seconds rounded to 0.1.
 
     resampled=False is the official code before 2026-05-10: at whatever rate, it was read as 16 kHz.
-    `judge.voiced` gives exact seconds.
+    `judges.voiced` gives exact seconds.
     """
     import torch
-    heard = resample(pcm, rate, EAR) if resampled else pcm
-    found = judge.need("silero_vad").get_speech_timestamps(torch.from_numpy(heard), judge._silero(),
+    heard = resample(pcm, rate, judges.EAR) if resampled else pcm
+    found = judges.need("silero_vad").get_speech_timestamps(torch.from_numpy(heard), judges.silero(),
                                                            return_seconds=True)
     return [(segment["start"], segment["end"]) for segment in found]
 
@@ -63,21 +62,21 @@ class Whisper:
     name = "whisper tiny.en + silero"
 
     def __call__(self, pcm: np.ndarray) -> list[tuple]:
-        segments = judge.voiced(pcm)
-        return judge.heard_words(pcm, segments) if segments else []
+        segments = judges.voiced(pcm)
+        return judges.heard_words(pcm, segments) if segments else []
 
 
 class Parakeet:
     """The benchmark's own, through NVIDIA NeMo (nemo_toolkit[asr]). Not tried: no weights here."""
     name = "nvidia/parakeet-tdt-0.6b-v2"
 
-    def __init__(self):
+    def __init__(self) -> None:
         models = fetch("nemo.collections.asr", "nemo_toolkit[asr]").models
         self.model = models.ASRModel.from_pretrained(self.name)
 
     def __call__(self, pcm: np.ndarray) -> list[tuple]:
-        heard = self.model.transcribe([resample(pcm, RATE, EAR)], timestamps=True)[0]
-        return [(w["word"], w["start"], w["end"]) for w in heard.timestamp["word"]]
+        heard = self.model.transcribe([resample(pcm, RATE, judges.EAR)], timestamps=True)[0]
+        return [(word["word"], word["start"], word["end"]) for word in heard.timestamp["word"]]
 
 
 class GE2E:
@@ -85,7 +84,7 @@ class GE2E:
     name = "GE2E (resemblyzer)"
 
     def __call__(self, pcm: np.ndarray) -> np.ndarray | None:
-        return judge.speaker(pcm)
+        return judges.speaker(pcm)
 
 
 class WavLM:
@@ -97,22 +96,23 @@ class WavLM:
 
     def __init__(self, model: str = "microsoft/wavlm-base-plus-sv"):
         hub = fetch("transformers", "transformers")
-        self.name, self.model = f"WavLM ({model})", hub.WavLMForXVector.from_pretrained(model).eval()
+        self.name = f"WavLM ({model})"
+        self.model = hub.WavLMForXVector.from_pretrained(model).eval()
         self.extract = hub.AutoFeatureExtractor.from_pretrained(model)
 
     def __call__(self, pcm: np.ndarray) -> np.ndarray | None:
         import torch
-        voiced = [pcm[int(a * RATE):int(b * RATE)] for a, b in judge.voiced(pcm)]
+        voiced = [pcm[int(start * RATE):int(end * RATE)] for start, end in judges.voiced(pcm)]
         if not voiced:
             return None
-        heard = resample(np.concatenate(voiced), RATE, EAR)
-        inputs = self.extract(heard, sampling_rate=EAR, return_tensors="pt")
+        heard = resample(np.concatenate(voiced), RATE, judges.EAR)
+        inputs = self.extract(heard, sampling_rate=judges.EAR, return_tensors="pt")
         with torch.no_grad():
             return self.model(**inputs).embeddings[0].numpy()
 
 
-def fetch(module: str, package: str):
-    """Import what none of the extras brings, or say how to get it."""
+def fetch(module: str, package: str) -> ModuleType:
+    """Import what none of the extras brings, or say how to get it (ModuleNotFoundError)."""
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
@@ -136,12 +136,14 @@ class LLM:
     """
 
     def __init__(self, address: str, model: str = "gpt-4-turbo"):
-        self.address, self.model, self.name = address.rstrip("/"), model, f"{model}, our prompt"
+        self.address = address.rstrip("/")
+        self.model = model
+        self.name = f"{model}, our prompt"
 
     def __call__(self, about: dict, answer: str) -> list[str]:
         question = f"CONTEXT: {about['context']}\nINTERRUPTION: {about['interrupt']}\nANSWER: {answer}"
         replies = [self._ask(question)]
-        while len(replies) < ATTEMPTS and duplex_bench.parse_rating(replies[-1]) is None:
+        while len(replies) < ATTEMPTS and bench.parse_rating(replies[-1]) is None:
             replies.append(self._ask(question))
         return replies
 
@@ -151,8 +153,9 @@ class LLM:
         if key := os.environ.get("OPENAI_API_KEY"):
             headers["Authorization"] = f"Bearer {key}"
         body = json.dumps({"model": self.model, "seed": 0, "messages": messages}).encode()
+        request = Request(f"{self.address}/chat/completions", body, headers)
         try:
-            with urlopen(Request(f"{self.address}/chat/completions", body, headers), timeout=120) as answer:
+            with urlopen(request, timeout=120) as answer:
                 return json.load(answer)["choices"][0]["message"]["content"] or ""
         except (OSError, KeyError, IndexError, TypeError, ValueError) as error:
             why = f"HTTP {error.code}" if hasattr(error, "code") else type(error).__name__
@@ -167,5 +170,5 @@ class Facts:
     def __call__(self, about: dict, answer: str) -> list[str]:
         if "want" not in about:
             return []
-        points = 5 * judge.right(answer, tuple(about["want"]))
+        points = 5 * judges.right(answer, tuple(about["want"]))
         return [f"Analysis: wanted {about['want']}.\nI would rate the AI's response as {points}."]
