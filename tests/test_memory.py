@@ -101,7 +101,7 @@ def test_the_common_step_equals_the_traced_one(agent):
     """A traced session never takes the short way: both must say the same, prompt included."""
     fast, slow = (agent.chat(persona(5), seed=3, trace=trace, progress=False) for trace in (False, True))
     assert torch.equal(spoken(fast), spoken(slow))
-    assert fast._round is not None and slow._round is None
+    assert fast._round[1] is not None and slow._round[1] is None
 
 
 def test_a_kept_persona_survives_save_and_fork(agent):
