@@ -78,7 +78,8 @@ def make(folder: Path, lm: LMConfig, mimi: MimiConfig, tokenizer: Path = LITE / 
 def make_lm(path: Path, lm: LMConfig, dice: torch.Generator) -> None:
     """Write the language model's file, a tensor at a time."""
     shapes = {name: place.shape for name, place in lm_names(lm).items()}
-    tensors = {name: torch.empty(shape, dtype=torch.bfloat16, device="meta") for name, shape in shapes.items()}
+    tensors = {name: torch.empty(shape, dtype=torch.bfloat16, device="meta")
+               for name, shape in shapes.items()}
     block = torch.randn(2**22, generator=dice).bfloat16()
     with Writer(path, tensors) as out:
         for name, tensor in tqdm(tensors.items(), desc=str(path), unit="tensor", leave=False):
@@ -273,7 +274,8 @@ def write(rows: list[dict], made: list[dict], file: str) -> str:
     about = (f"`make fullsize`, {date.today()}, {origin.cpu()}, {os.cpu_count()} cores, "
              f"torch {torch.__version__}. The file: {file}. GB are 10^9 bytes.")
     talks = [("weights", "model", "load", "peak while loading", "beyond the model", "peak in the talk",
-              "one talk's memory (frames)", "frame of the prompt", "frame", "error of a map", "after restore")]
+              "one talk's memory (frames)", "frame of the prompt", "frame", "error of a map",
+              "after restore")]
     talks += [talk_row(found) for found in rows]
     conversions = [("`convert --weights`", "folder", "time", "peak, all in all")]
     for found in made:

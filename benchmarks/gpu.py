@@ -2,9 +2,9 @@
 
     python -m benchmarks.gpu          writes docs/gpu.md: card, table, goals; without a CUDA card one sentence
 
-Random weights are made on the card, so nothing is downloaded. Eager and captured frames, PyPI's `moshi` (where
-`python -m benchmarks.speed setup` put it) and a plain read of the card's memory take turns in one run. A frame
-includes the copy of its sound to the host, as a conversation needs it.
+Random weights are made on the card, so nothing is downloaded. Eager and captured frames, PyPI's `moshi`
+(where `python -m benchmarks.speed setup` put it) and a plain read of the card's memory take turns in one run.
+A frame includes the copy of its sound to the host, as a conversation needs it.
 """
 from __future__ import annotations
 
