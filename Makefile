@@ -9,7 +9,7 @@ NBVAL   := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(PYTEST) -p personaplex_li
 
 .DEFAULT_GOAL := help
 .PHONY: help talk lab notebooks slides test test-notebooks test-notebooks-gpu test-browser smoke quick lint fullsize \
-        train-codec train-lm eval-deps bench lock clean
+        gpu train-codec train-lm eval-deps bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,7 +42,7 @@ slides: ## notebooks 00 to 03 as Jupyter's own slides, without the exercises -> 
 		--SlidesExporter.reveal_height=950 $(REVEAL) $(ARGS) notebooks/0[0-3]_*.ipynb
 
 test: ## everything: every notebook, then the unit tests, with all extras
-	$(BOOT) notebooks,dev,eval,train,ray
+	$(BOOT) notebooks,dev,eval,train,ray,gpu-check
 	@$(MAKE) --no-print-directory eval-deps
 	$(NBVAL) --nbval
 	$(PYTEST) tests $(ARGS)
@@ -79,6 +79,12 @@ fullsize: ## the 7B with random weights: 25 GB of disk, 20 GB of memory, half an
 	$(BOOT) dev
 	$(BIN)/python -m benchmarks.fullsize make
 	$(BIN)/python -m benchmarks.fullsize run
+
+gpu: ## where there is an NVIDIA card: the doctor, the benchmark (docs/gpu.md), every notebook with the 7B
+	$(BOOT) notebooks,dev,eval,train
+	$(BIN)/personaplex-lite doctor --device cuda --report out/doctor.md
+	$(BIN)/python -m benchmarks.gpu
+	@$(MAKE) --no-print-directory test-notebooks-gpu
 
 train-codec: ## train the codec from scratch (ARGS='--help' says how)
 	$(BOOT) train

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from . import kernels
 from .model import quantize
 from .model.config import SamplingConfig
 from .model.lm import LM
@@ -92,6 +93,7 @@ def load(source=None, device: str = "cpu", weights: str | None = None, revision:
     dtype = FLOATS[weights if weights in FLOATS else half(device)]
     # a converted file must hear even of floats, to refuse them
     kind = weights if files.lm.weights or weights in quantize.KINDS else None
+    kernels.use(device)
     lm = load_lm(files.lm, config, device, dtype, weights=kind)
     mimi = load_mimi(files.mimi, files.mimi_config, device)
     text = Text(files.tokenizer, config.pad, config.epad)

@@ -1,4 +1,4 @@
-"""The command line: `personaplex-lite run | talk | course | plan | convert | train | eval | bench`.
+"""The command line: `personaplex-lite run | talk | course | doctor | plan | convert | train | eval | bench`.
 
 Thin: each command is a few public calls. What goes wrong with a file, a voice or a number is one sentence on
 stderr and exit code 2, no stack trace. Imports stand inside the commands: nothing is loaded that a command
@@ -84,6 +84,11 @@ def plan(args) -> None:
     plan(args.source, args.weights)
 
 
+def doctor(args) -> None:
+    from .doctor import examine
+    examine(args.device, args.report)
+
+
 def evaluate(args) -> None:
     from .evaluation.report import main
     main(args.rest)
@@ -121,6 +126,9 @@ def parser() -> argparse.ArgumentParser:
     study = command(commands, "course", course, "lay the notebooks and their data into a folder")
     study.add_argument("folder", type=Path, help="where to; nothing in it is overwritten")
     study.add_argument("--solutions", action="store_true", help="the solved notebooks, too")
+    well = command(commands, "doctor", doctor, "what works on this machine, and what to choose")
+    well.add_argument("--device", help="cpu, cuda, cuda:1 (the first GPU, else the CPU)")
+    well.add_argument("--report", type=Path, help="also write it as markdown, for a bug report")
     command(commands, "train", train, "make data/lite from nothing: data, codec, encode, lm", add_help=False)
     command(commands, "eval", evaluate, "measure a checkpoint on held-out questions", add_help=False)
     command(commands, "bench", bench, "bench duplex: a checkpoint on Full-Duplex-Bench", add_help=False)

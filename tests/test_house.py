@@ -7,7 +7,6 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "personaplex_lite"
 NAME = PACKAGE.name
-ROOMS = ("model", "talk", "weights", "live", "evaluation", "training", "course")
 BASE = {"places", "audio", "viz"}                 # top-level files that any room but `model` may import
 JOINED = BASE | {"agent", "model", "talk", "weights"}
 MAY = {
@@ -19,7 +18,9 @@ MAY = {
     "weights": BASE | {"model", "talk/voice"},    # a converted folder holds voices, which it writes anew
     "cli": {"places"},
     "__main__": {"cli"},
-    "agent": BASE | {"model", "talk", "weights"},
+    "kernels": {"model"},
+    "agent": BASE | {"kernels", "model", "talk", "weights"},
+    "doctor": JOINED | {"kernels"},
     "live": JOINED,
     "training": JOINED,
     "evaluation": JOINED | {"training"},

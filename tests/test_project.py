@@ -98,13 +98,13 @@ def test_pictures_draw(as_torch):
 
     matplotlib.use("Agg")
     kind = torch.tensor if as_torch else np.asarray
-    words = [("hello", 0.5, 0.8), ("there", 0.6, 1.0)]
+    words = [("hello", 0.5, 0.8), ("there", 0.6, 1.0), ("$a_{$", 1.5, 2.0)]     # the last is no mathematics
     tokens = np.random.default_rng(0).integers(-2, 500, (17, 40))
     pcm = np.sin(np.arange(48_000) * 0.05).astype("float32")
     grid = viz.plot_grid(kind(tokens), words, silence=tokens[1:9, 0])
     for ax in (grid, viz.plot_talk(kind(pcm), kind(pcm), words)):
         ax.figure.canvas.draw()
-        assert {"hello", "there"} <= {text.get_text() for text in ax.texts}
+        assert {"hello", "there", "$a_{$"} <= {text.get_text() for text in ax.texts}
         matplotlib.pyplot.close(ax.figure)
     with pytest.raises(ValueError, match="17, frames"):
         viz.plot_grid(kind(tokens[:9]))

@@ -28,7 +28,7 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP, LOG = VENV / "bootstrap.json", VENV / "bootstrap.log"
 OLDEST = (3, 10)
-EXTRAS = ("notebooks", "dev", "eval", "train", "voices", "ray")
+EXTRAS = ("notebooks", "dev", "eval", "train", "voices", "ray", "gpu-check")
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 # What pip prints → what it means, the likeliest cause first.

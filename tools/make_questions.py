@@ -47,7 +47,7 @@ def entries() -> list[dict]:
              "seed": 2_000_001 + index} for index, kind in enumerate(KINDS)]
 
 
-def main():
+def main() -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     made = entries()
     for entry in made:

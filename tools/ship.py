@@ -12,6 +12,7 @@ import torch
 
 from personaplex_lite.agent import load
 from personaplex_lite.model.config import MimiConfig, SamplingConfig
+from personaplex_lite.model.mimi import Mimi
 from personaplex_lite.places import LITE
 from personaplex_lite.talk.persona import Voice
 from personaplex_lite.training import world
@@ -24,7 +25,8 @@ FRAMES = slice(1, 25)    # of a voice sample: the longest piece that training us
 FRESH = 3_000_000        # seeds from here on belong to no clip of any split
 
 
-def ship(codec_run, lm_run, encoded, out=LITE, sampling=LIVELY) -> dict[str, float]:
+def ship(codec_run: Path | str, lm_run: Path | str, encoded: Path | str, out: Path | str = LITE,
+         sampling: SamplingConfig = LIVELY) -> dict[str, float]:
     """Assemble a checkpoint folder that `load` reads; returns MB by file.
 
     codec_run, lm_run : folders of the two trainings. encoded : the clips that the language model learned
@@ -47,7 +49,7 @@ def ship(codec_run, lm_run, encoded, out=LITE, sampling=LIVELY) -> dict[str, flo
     return sizes
 
 
-def add_voices(mimi, folder: Path) -> None:
+def add_voices(mimi: Mimi, folder: Path) -> None:
     """One sample of each agent voice, a sentence spoken afresh: int64 [8, 24] codes."""
     from personaplex_lite.training.speech import AGENT_VOICES, synth
     for i, name in enumerate(AGENT_VOICES):
@@ -58,7 +60,7 @@ def add_voices(mimi, folder: Path) -> None:
         Voice(codes, name=name).save(folder / f"{name}.safetensors").chmod(0o644)
 
 
-def check_silence(codec, rooms: Path, believed: tuple[int, ...]) -> None:
+def check_silence(codec: Mimi, rooms: Path, believed: tuple[int, ...]) -> None:
     """Raise ValueError unless the codec says of silence what it said when the clips were encoded."""
     with np.load(rooms) as data:
         frames, then = data["rooms"].shape[-1], tuple(data["silence"].tolist())
@@ -69,7 +71,7 @@ def check_silence(codec, rooms: Path, believed: tuple[int, ...]) -> None:
                          f"codec, {then} in {rooms}, {believed} for the language model")
 
 
-def main(argv=None) -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser("tools/ship.py", description=__doc__)
     parser.add_argument("--codec", default="runs/codec", help="folder with mimi.safetensors and mimi.json")
     parser.add_argument("--lm", default="runs/lm", help="folder with lm.safetensors, lm.json and tokenizer")

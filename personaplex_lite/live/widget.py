@@ -1,7 +1,7 @@
 """`Talk`: a live conversation in a notebook cell. The browser has the microphone, the kernel has the model.
 
-What departs from the textbook: the widget has no traits for what happens, only messages (see live.py), and
-what can be pressed in the browser can be called from a cell.
+Everything that happens is a message (messages.py), never a trait; the traits only bring to the page what it
+needs to begin. Whatever can be pressed in the browser can be called from a cell.
 """
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import weakref
 from pathlib import Path
 
 from .. import audio
+from ..model.units import FRAME_SECONDS
 from ..talk.persona import Persona
 from ..talk.reply import Reply
 from ..talk.session import Session
+from . import messages
 from .engine import Engine
-from .past import Past, Told
+from .past import Past, Settings
 
 try:
     import anywidget
@@ -27,16 +29,23 @@ STATIC = Path(__file__).parent / "static"
 ENGINES: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
+def static(*names: str) -> str:
+    """The text of files in static/, one after the other. (A Path instead would keep every widget alive.)"""
+    return "".join((STATIC / name).read_text(encoding="utf-8") for name in names)
+
+
 class Talk(anywidget.AnyWidget):
     """A microphone button for a conversation: the model hears you, and you hear it, 80 ms at a time.
 
     chat : a Session of one conversation, with a codec; while somebody talks it belongs to the widget. Another
-        Talk of the same chat, as when a cell is run again, goes on with it; the older one then only says so.
+        Talk of the same chat, as when a cell is run again, goes on with the conversation, and the older one
+        says on its page that it has moved.
     Raises ValueError for a session without a codec or tokenizer, or with several conversations.
     """
-    _esm = "".join((STATIC / name).read_text(encoding="utf-8") for name in ("talk.js", "view.js"))
-    _css = (STATIC / "talk.css").read_text(encoding="utf-8")      # a Path would keep every widget alive
-    worklet = traitlets.Unicode((STATIC / "worklet.js").read_text(encoding="utf-8")).tag(sync=True)
+    _esm = static("talk.js", "view.js")
+    _css = static("talk.css")
+    worklet = traitlets.Unicode(static("worklet.js")).tag(sync=True)
+    protocol = traitlets.Dict(messages.FOR_PAGE).tag(sync=True)
 
     def __init__(self, chat: Session):
         if not isinstance(chat, Session) or chat.rows != 1 or chat.agent.mimi is None or not chat.agent.text:
@@ -44,8 +53,7 @@ class Talk(anywidget.AnyWidget):
                              "pp.Talk(agent.chat(pp.Persona(…)))")
         super().__init__()
         self._context = contextvars.copy_context()
-        same = (engine for engine in ENGINES if chat in (engine.past.first, engine.past.chat))
-        self.engine = next(same, None) or Engine(Past(chat))
+        self.engine = engine_of(chat)
         self.engine.send = self._post
         ENGINES.add(self.engine)
         self.on_msg(self._take)
@@ -72,9 +80,14 @@ class Talk(anywidget.AnyWidget):
 
     def rewind(self, seconds: float, persona: Persona | None = None, seed: int | None = None) -> None:
         """Forget what came after `seconds`; with a persona, go on from there as somebody else (a fork)."""
-        now = self.engine.past.told
-        told = persona and Told(persona, now.seed if seed is None else seed, now.sampling)
-        self.engine.ask("going back", self.engine.past.rewind, max(0, round(seconds / 0.08)), told).result()
+        past = self.engine.past
+        settings = None
+        if persona is not None:
+            if seed is None:
+                seed = past.settings.seed
+            settings = Settings(persona, seed, past.settings.sampling)
+        at = max(0, round(seconds / FRAME_SECONDS))
+        self.engine.ask("going back", past.rewind, at, settings).result()
 
     def save(self, folder) -> Path:
         """Write talk.wav (user left, agent right), transcript.txt and tokens.npy (int64 [17, t]) there."""
@@ -94,17 +107,29 @@ class Talk(anywidget.AnyWidget):
         super().close()
 
     def _take(self, _, content, buffers) -> None:
-        """ipykernel hands a widget's message to the thread that our last one answered. So ours must all
-        answer the browser, never a cell: then cells may block, and the sound goes on.
+        """A message of the page has come; remember its context, in which ours will be sent.
+
+        ipykernel runs a widget's next message on the thread from whose context the widget last sent one.
+        Sent from a cell's context, the page's sound would wait until the cell is done. Sent from the context
+        of a message of the page, it does not wait, whatever the cells do.
         """
         self._context = contextvars.copy_context()
         if self.engine.send == self._post:
             self.engine.receive(content, buffers)
         else:
-            self.send({"t": "stopped", "why": "This conversation has moved to a newer cell."})
+            self.send({"kind": "stopped", "why": "This conversation has moved to a newer cell."})
 
     def _post(self, content, buffers) -> None:
+        """Send a message to all pages, in the context of the last one that came."""
         self._context.copy().run(self.send, content, buffers)
 
     def __repr__(self) -> str:
         return "Talk: open this notebook in JupyterLab, Notebook or Colab to see the microphone button"
+
+
+def engine_of(chat: Session) -> Engine:
+    """The engine that has this conversation, before or after a fork; a new one if none has."""
+    for engine in ENGINES:
+        if chat in (engine.past.first, engine.past.chat):
+            return engine
+    return Engine(Past(chat))

@@ -36,15 +36,8 @@ class CausalConv1d(nn.Module):
     pad : "constant" (zeros) or "replicate" (the first value stands for all that came before it).
     """
 
-    def __init__(
-        self,
-        c_in: int,
-        c_out: int,
-        kernel: int,
-        stride: int = 1,
-        bias: bool = True,
-        pad: str = "constant",
-    ):
+    def __init__(self, c_in: int, c_out: int, kernel: int, stride: int = 1, bias: bool = True,
+                 pad: str = "constant"):
         super().__init__()
         self.stride = stride
         self.pad = pad
@@ -109,15 +102,7 @@ class CausalConv1d(nn.Module):
 class CausalConvTranspose1d(nn.Module):
     """Upsampling convolution; each input spreads over `kernel` outputs, `stride` of which are new."""
 
-    def __init__(
-        self,
-        c_in: int,
-        c_out: int,
-        kernel: int,
-        stride: int,
-        groups: int = 1,
-        bias: bool = True,
-    ):
+    def __init__(self, c_in: int, c_out: int, kernel: int, stride: int, groups: int = 1, bias: bool = True):
         super().__init__()
         self.stride = stride
         self.groups = groups

@@ -97,10 +97,8 @@ class Depth(nn.Module):
         audio = torch.randn(steps - 1, config.audio_vocab + 1, dim)
         self.text_embed = nn.Parameter(text * 0.1)
         self.audio_embed = nn.Parameter(audio * 0.1)
-        self.layers = nn.ModuleList()
-        for _ in range(size.layers):
-            layer = DepthLayer(steps, dim, size.heads, size.hidden)
-            self.layers.append(layer)
+        layers = (DepthLayer(steps, dim, size.heads, size.hidden) for _ in range(size.layers))
+        self.layers = nn.ModuleList(layers)
         self.heads = PerStep(steps, config.audio_vocab, dim)
 
     def forward(self, hidden: Tensor, text: Tensor, audio: Tensor) -> Tensor:
@@ -121,15 +119,8 @@ class Depth(nn.Module):
             x = layer(x)
         return self.heads(x).transpose(0, 1)
 
-    def sample(
-        self,
-        hidden: Tensor,
-        text: Tensor,
-        forced: Tensor,
-        draw: Callable[[int, Tensor], Tensor],
-        steps: int | None = None,
-        ring: str = "exact",
-    ) -> Tensor:
+    def sample(self, hidden: Tensor, text: Tensor, forced: Tensor, draw: Callable[[int, Tensor], Tensor],
+               steps: int | None = None, ring: str = "exact") -> Tensor:
         """Draw one frame, step by step; returns what was drawn, int64 [n, steps].
 
         hidden [n, d]; text int64 [n]; forced int64 [n, steps]: what later steps are told (-2: the draw);

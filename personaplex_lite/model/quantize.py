@@ -5,14 +5,14 @@ time to read the weights, so fewer bytes are faster even though each is turned b
 used. int8: one scale for each output row. int4: groups of 32 inputs, each with a scale and a middle (4-bit
 numbers two to a byte, 5 bits a weight in all). Embeddings, norms and heads stay as they are.
 
-Kernels are torch's own: on a CPU its packed matrix products (bf16 inside), on a GPU one kernel that
-`torch.compile` fuses from the plain formula, which any card of compute capability 7.5 can run.
+On a CPU the kernels are torch's own packed matrix products (bf16 inside). For a GPU `kernels/` brings some,
+and puts them into `FAST`; without them the plain formula is right, and slow.
 
 Shapes: o outputs, i inputs, g = i / 32 groups.
 """
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 GROUP = 32                     # inputs that share an int4 scale
 KINDS = ("int8", "int4")
+FAST: dict[str, Callable] = {}      # device type -> product(kind, x, q, scale), where there is a better one
 TINY = 1e-12                   # the least span of a scale: a row of zeros must not divide by zero
 
 
@@ -140,8 +141,11 @@ class QuantLinear(nn.Module):
 
 def product(kind: str, x: Tensor, q: Tensor, scale: Tensor) -> Tensor:
     """x [n, i] times a quantised matrix -> [n, o]."""
-    if x.device.type != "cpu":
-        return _fused()(x, q, scale.view(torch.int16))
+    device = x.device.type
+    if device in FAST:
+        return FAST[device](kind, x, q, scale)
+    if device != "cpu":
+        return formula(x, q, scale)
     x = x.bfloat16().contiguous()
     if kind == "int8":
         return torch._weight_int8pack_mm(x, q, scale)
@@ -149,23 +153,9 @@ def product(kind: str, x: Tensor, q: Tensor, scale: Tensor) -> Tensor:
 
 
 def formula(x: Tensor, q: Tensor, scale: Tensor) -> Tensor:
-    """The same in plain words, scaled before the sum lest fp16 overflow; the GPU kernel is fused from it."""
+    """The same in plain words, scaled before the sum lest fp16 overflow."""
     weight = dequantise(q, scale.float())
     return F.linear(x, weight.to(x.dtype))
-
-
-def _from_bits(x: Tensor, q: Tensor, bits: Tensor) -> Tensor:
-    """`formula`, its bf16 scales passed as int16 bits: torch compiles nothing that takes bf16 on a T4."""
-    # A bf16 number is the upper half of a float32.
-    scale = (bits.int() << 16).view(torch.float32)
-    return formula(x, q, scale)
-
-
-@cache
-def _fused():
-    """`_from_bits` as one GPU kernel; compiled on first use, once for each shape."""
-    torch._dynamo.config.cache_size_limit = 64      # a kernel for each of nine shapes; 8 is where it gives up
-    return torch.compile(_from_bits, dynamic=False)
 
 
 def prepare(model: nn.Module, kind: str) -> None:

@@ -28,8 +28,7 @@ class Codebook(nn.Module):
     @property
     def entries(self) -> Tensor:
         """[bins, d], made again whenever the sums change."""
-        entries, _ = self._current()
-        return entries
+        return self._current()[0]
 
     def _current(self) -> tuple[Tensor, Tensor]:
         """The entries and their squared lengths [bins]; the sums' version counters tell when they are old."""
@@ -62,9 +61,7 @@ class ResidualQuantizer(nn.Module):
         super().__init__()
         self.input_proj = nn.Linear(config.dim, config.codebook_dim, bias=False)
         self.output_proj = nn.Linear(config.codebook_dim, config.dim, bias=False)
-        self.codebooks = nn.ModuleList()
-        for _ in range(codebooks):
-            self.codebooks.append(Codebook(config.bins, config.codebook_dim))
+        self.codebooks = nn.ModuleList(Codebook(config.bins, config.codebook_dim) for _ in range(codebooks))
 
     def encode(self, latent: Tensor, use: int) -> Tensor:
         """latent [b, t, dim] -> codes [b, use, t] by the first `use` codebooks."""

@@ -252,17 +252,9 @@ class Transformer(nn.Module):
     def __init__(self, config: TransformerConfig):
         super().__init__()
         self.config = config
-        self.layers = nn.ModuleList()
-        for _ in range(config.layers):
-            self.layers.append(Layer(config))
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
 
-    def new_state(
-        self,
-        batch: int,
-        chunk: int = 1,
-        ring: str = "exact",
-        pinning: bool = False,
-    ) -> KVState:
+    def new_state(self, batch: int, chunk: int = 1, ring: str = "exact", pinning: bool = False) -> KVState:
         """Empty memory. ring: "exact" (a stream equals the offline model for ever) or "official"; pinning:
         some first steps may be kept for good (`KVState.pin`).
         """

@@ -84,10 +84,8 @@ class Session:
         seed = torch.tensor(self.seeds, device=device)
         grid = self.grid.new_state(rows)
         mimi = self.agent.mimi
-        if mimi is None:
-            return SessionState(temporal, grid, t, seed)
-        ears = mimi.new_ears(rows, ring=self.ring)
-        mouth = mimi.new_mouth(rows, ring=self.ring)
+        ears = mimi and mimi.new_ears(rows, ring=self.ring)
+        mouth = mimi and mimi.new_mouth(rows, ring=self.ring)
         return SessionState(temporal, grid, t, seed, ears, mouth)
 
     def step(self, user=None, agent=None, text=None, active: Tensor | None = None) -> Frame | None:
@@ -121,10 +119,9 @@ class Session:
     def _hear(self, sound: Tensor) -> Frame:
         """The common step, all on the device (as one captured graph on a GPU), with one copy back."""
         # Other temperatures need another graph.
-        if self._round is None or self._round[0] is not self.sampling:
+        if self._round is None or self._round[0] != self.sampling:
             self._round = (self.sampling, graphs.capture(self._listen_and_speak, sound, self.state))
-        captured = self._round[1]
-        pcm, frame = captured(sound).cpu().split([audio.FRAME, self.config.rows], 1)
+        pcm, frame = self._round[1](sound).cpu().split([audio.FRAME, self.config.rows], 1)
         return self._deliver(frame.long(), pcm, [True] * self.rows)
 
     def _listen_and_speak(self, sound: Tensor) -> Tensor:
@@ -254,8 +251,7 @@ class Session:
             for kept, frame in zip(said, frames):
                 if frame is not None:
                     kept.append(frame)
-        text = self.agent.text
-        replies = [Reply(frames, sound, text, self.config) for frames, sound in zip(said, sounds)]
+        replies = [Reply(frames, sound, self.agent.text, self.config) for frames, sound in zip(said, sounds)]
         return replies if many else replies[0]
 
     def _read_sounds(self, sources: Sequence, rate: int | None) -> list[Tensor]:
@@ -340,9 +336,8 @@ class Session:
         self.state.seed[row] = seed
         self.personas[row] = persona
         self.seeds[row] = seed
-        self.calls[row] = 0
-        self.began[row] = 0
-        self.owed[row] = 0
+        for counts in (self.calls, self.began, self.owed):
+            counts[row] = 0
         self.read(built, progress)
 
     def _build(self, persona: prompts.Persona) -> prompts.Prompt:

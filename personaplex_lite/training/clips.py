@@ -12,6 +12,8 @@ A folder holds shards of some 400 clips, each a fair sample of the whole:
 Both files appear complete or not at all, the JSON last: a shard may be read as soon as its JSON is there, and
 a run that was cut off goes on with the shards that are missing.
 """
+from __future__ import annotations
+
 import json
 import multiprocessing
 import os
@@ -23,7 +25,7 @@ import numpy as np
 from tqdm import tqdm
 
 from . import world
-from .speech import AGENT_VOICES, USER_VOICES, synth
+from .speech import AGENT_VOICES, USER_VOICES, Utterance, synth
 
 SHARD = 400                                     # clips
 AGENT_SHARES = {"price": .37, "unpriced": .07, "greeting": .19, "company": .10, "open": .04, "close": .05,
@@ -48,7 +50,7 @@ class ClipSpec:
     split: str = "train"
 
 
-def agent_sentences(kind, split):
+def agent_sentences(kind: str, split: str) -> list[tuple[str, dict]]:
     """All (text, slots) an agent can say for `kind` with the facts of `split`."""
     pairs = {
         "price": [{"item": item, "price": price} for item in world.ITEMS
@@ -75,7 +77,7 @@ def agent_sentences(kind, split):
     return sentences
 
 
-def user_sentences(kind, split):
+def user_sentences(kind: str, split: str) -> list[tuple[str, dict]]:
     """All (text, slots) a user can say for `kind`; a price question about every item, whoever sells it."""
     fixed = {"lead": [*world.ASKING, *world.LEADS], "story": [*world.STORY, *world.STORY_ENDS],
              "barge": world.BARGES, "change": world.CHANGES, "again": world.AGAIN[split],
@@ -90,8 +92,9 @@ def user_sentences(kind, split):
     return [(phrasing.format(**slots), slots) for phrasing in world.phrasings(kind, split) for slots in items]
 
 
-def inventory(split="train", n_agent=10_000, n_user=7500, seed=0):
-    """-> list[ClipSpec], shuffled: about n_agent and n_user clips and the voice prompts, no two alike.
+def inventory(split: str = "train", n_agent: int = 10_000, n_user: int = 7500,
+              seed: int = 0) -> list[ClipSpec]:
+    """All clips of a split, shuffled: about n_agent and n_user clips and the voice prompts, no two alike.
 
     Within a kind, sentences x voices are drawn without replacement; once used up, again with the next seed.
     """
@@ -114,7 +117,7 @@ def inventory(split="train", n_agent=10_000, n_user=7500, seed=0):
     return specs
 
 
-def build(folder, specs, workers=2):
+def build(folder: Path | str, specs: list[ClipSpec], workers: int = 2) -> None:
     """Speak `specs` into shards under `folder` with `workers` processes; shards already there are kept."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -126,7 +129,7 @@ def build(folder, specs, workers=2):
             pass
 
 
-def _write_shard(job):
+def _write_shard(job: tuple[Path, list[ClipSpec]]) -> None:
     """Synthesise one shard and put its two files in place."""
     path, specs = job
     specs, spoken = zip(*((spec, clip) for spec in specs if (clip := _spoken(spec)) is not None))
@@ -142,7 +145,7 @@ def _write_shard(job):
     os.replace(partial, path.with_suffix(".json"))
 
 
-def _spoken(spec):
+def _spoken(spec: ClipSpec) -> Utterance | None:
     """One clip; None where words and phones cannot be matched."""
     try:
         return synth(spec.text, spec.voice, spec.seed)
@@ -150,12 +153,12 @@ def _spoken(spec):
         return None
 
 
-def _offsets(arrays):
+def _offsets(arrays: list[np.ndarray]) -> np.ndarray:
     """n arrays -> int64 [n + 1]: where each begins in their concatenation, and the end."""
     return np.concatenate([[0], np.cumsum([len(array) for array in arrays])]).astype(np.int64)
 
 
-def load_shard(path):
+def load_shard(path: Path | str) -> tuple[list[dict], list[np.ndarray], list[np.ndarray]]:
     """Path of a shard -> (records, pcm: list of int16 [N], phones: list of int8 [ceil(N / 480)])."""
     path = Path(path)
     records = json.loads(path.with_suffix(".json").read_text())

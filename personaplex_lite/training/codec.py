@@ -1,6 +1,6 @@
 """Training the small Mimi from scratch.
 
-What departs from the textbook: no adversary and no giant data. What made it work on one core
+There is no adversary and no giant data. What made it work on one core
 (docs/training-log.md): small batches and many steps; no quantiser for the first steps, then codebooks from
 k-means; a helper head that reads mel frames off the decoder's transformer, thrown away afterwards; and
 phoneme classes distilled into the semantic codebook: the language model has to learn "what is said".
@@ -8,6 +8,8 @@ phoneme classes distilled into the semantic codebook: the language model has to 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from tqdm import tqdm
 
 from ..model.config import MimiConfig, TransformerConfig
 from ..model.mimi import Mimi
+from ..model.rvq import Codebook, SplitRVQ
 from ..weights.checkpoint import load_mimi
 from ..weights.sizes import to_dict
 from ..weights.writer import save
@@ -27,6 +30,7 @@ from .common import Average, Run, average, cosine, same, start, update
 SCALES = ((256, 24), (512, 48), (1024, 80), (2048, 80))     # STFT size, mel bands
 FLOOR = 3e-4                                                # of a log-mel: weak consonants are above it
 SAVE_EVERY = 500                                            # steps
+SAMPLE = 2**31                                              # the batch to listen to, the same at every step
 LABEL_HOP = 480                                             # samples per phoneme label
 
 
@@ -39,7 +43,7 @@ def lite_mimi() -> MimiConfig:
 class Clips:
     """Every clip of a folder of shards, and random pieces of them."""
 
-    def __init__(self, folder, seed: int = 0):
+    def __init__(self, folder: Path | str, seed: int = 0):
         self.pcm, self.phones, self.seed = [], [], seed
         for path in sorted(Path(folder).glob("shard_*.npz")):
             shard = np.load(path)
@@ -70,7 +74,7 @@ class Clips:
 
 def mel_filters(n_fft: int, bands: int, rate: int = 24_000) -> Tensor:
     """Triangular mel filters [n_fft / 2 + 1, bands]."""
-    def mel(f):
+    def mel(f: np.ndarray | float) -> np.ndarray | float:
         return 2595 * np.log10(1 + f / 700)
     edges = 700 * (10 ** (np.linspace(mel(0), mel(rate / 2), bands + 2) / 2595) - 1)
     f = np.linspace(0, rate / 2, n_fft // 2 + 1)[:, None]
@@ -94,7 +98,7 @@ class Spectra(nn.Module):
         magnitude = torch.stft(wav, n, hop, window=getattr(self, f"window{n}"), return_complex=True).abs().mT
         return magnitude, (magnitude @ getattr(self, f"mel{n}")).clamp(min=FLOOR).log()
 
-    def forward(self, ours: Tensor, theirs: Tensor, scales) -> Tensor:
+    def forward(self, ours: Tensor, theirs: Tensor, scales: Iterable[int]) -> Tensor:
         loss = 0.0
         for i in scales:
             n = SCALES[i][0]
@@ -114,7 +118,7 @@ class Helpers(nn.Module):
 
 
 @torch.no_grad()
-def learn_book(book, x: Tensor, decay: float = 0.998) -> None:
+def learn_book(book: Codebook, x: Tensor, decay: float = 0.998) -> None:
     """Move a codebook towards the vectors x [n, d] that it was given (all processes' mean); restart entries
     nobody uses.
     """
@@ -143,27 +147,33 @@ def kmeans(x: Tensor, k: int, rounds: int = 12) -> Tensor:
     return centres
 
 
-def quantise(rvq, latent: Tensor, mode: str) -> tuple[Tensor, Tensor, Tensor]:
+def nearest_entries(rvq: SplitRVQ, latent: Tensor, mode: str) -> tuple[Tensor, Tensor, Tensor]:
     """latent [b, t, dim] -> (what the decoder gets, semantic vector [b, t, d], commitment loss).
 
-    mode "none": pass through the projections; "half": only every second item is quantised; "all"; "fixed":
+    mode "none": pass through the projections; "half": codes for every second item only; "all"; "fixed":
     all, and the codebooks do not learn.
     """
-    out, semantic, commit = 0.0, None, latent.new_zeros(())
-    mix = torch.full((len(latent), 1, 1), float(mode != "none"), device=latent.device)
+    out = 0.0
+    semantic = None
+    commit = latent.new_zeros(())
+    coded = torch.full((len(latent), 1, 1), float(mode != "none"), device=latent.device)
     if mode == "half":
-        mix[::2] = 0.0
+        coded[::2] = 0.0
     for part, count in ((rvq.semantic, 1), (rvq.acoustic, rvq.use - 1)):
         x = part.input_proj(latent).float()
-        rest, total = x.detach(), torch.zeros_like(x)
+        rest = x.detach()
+        total = torch.zeros_like(x)
         if mode != "none":
+            # each codebook names what the ones before it leave over
             for book in part.codebooks[:count]:
                 if mode != "fixed":
                     learn_book(book, rest.flatten(0, 1))
                 entry = book.decode(book.encode(rest))
-                rest, total = rest - entry, total + entry
+                rest = rest - entry
+                total = total + entry
             commit = commit + (x - total).square().mean()
-        y = x + mix * (total - x).detach()
+        # straight through: the decoder gets the entries, the encoder their gradient
+        y = x + coded * (total - x).detach()
         semantic = y if semantic is None else semantic
         out = out + part.output_proj(y)
     return out, semantic, commit
@@ -183,98 +193,137 @@ def start_books(model: Mimi, clips: Clips) -> None:
                 rest = rest - book.decode(book.encode(rest))
 
 
-def losses(model, helpers, spectra, wav, phones, mode, step) -> dict[str, Tensor]:
+def losses(model: Mimi, helpers: Helpers, spectra: Spectra, wav: Tensor, phones: Tensor, mode: str,
+           step: int) -> dict[str, Tensor]:
+    """wav [b, 1, n], phones [b, n / 480] -> the weighted parts of the loss."""
     felt = []
     hook = model.decoder_transformer.register_forward_hook(lambda m, i, o: felt.append(o))
     with torch.autocast(wav.device.type, torch.bfloat16):
         latent = model.latent(wav)
         with torch.autocast(wav.device.type, enabled=False):
-            quantised, semantic, commit = quantise(model.rvq, latent.float(), mode)
-        ours = model.synthesise(quantised).float()[:, 0]
+            coded, semantic, commit = nearest_entries(model.rvq, latent.float(), mode)
+        ours = model.synthesise(coded).float()[:, 0]
         mel = helpers.mel(felt[0]).float().unflatten(-1, (4, -1)).flatten(1, 2)
         logits = helpers.phone(semantic).float().unflatten(-1, (4, -1)).flatten(1, 2)
     hook.remove()
-    theirs, scales = wav[:, 0], np.random.default_rng(step).choice(4, 2, replace=False)
+    theirs = wav[:, 0]
+    scales = np.random.default_rng(step).choice(4, 2, replace=False)
     centred = F.pad(theirs[:, 120:], (0, 120))            # mel frame j covers the j-th 10 ms
     target = spectra.mels(centred, 512, 240)[1][:, :mel.shape[1]]
     return {"spectra": spectra(ours, theirs, scales), "mel": 0.3 * (mel - target).abs().mean(),
             "commit": 0.1 * commit, "phone": 0.2 * F.cross_entropy(logits.flatten(0, 1), phones.flatten())}
 
 
-def train(data, out, steps: int = 40_000, seed: int = 0, batch: int = 2, frames: int = 12, free: int = 1500,
-          peak: float = 1.5e-3, warm=None) -> Path:
+class Work:
+    """What a training of the codec has in hand: the model, its helpers, the clips, and where it is kept."""
+
+    def __init__(self, data: Path | str, out: Path | str, seed: int):
+        self.rank, self.world, self.device = start()
+        torch.manual_seed(seed)
+        config = lite_mimi()
+        self.seed = seed
+        self.model = Mimi(config)
+        self.helpers = Helpers(config)
+        self.both = nn.ModuleDict({"model": self.model, "helpers": self.helpers}).to(self.device)
+        self.spectra = Spectra().to(self.device)
+        self.clips = Clips(data, seed * 1000 + self.rank)
+        self.run = Run(out, self.rank)
+
+    def loop(self, plan: Plan, mean: Average, adam: torch.optim.Optimizer) -> Path:
+        """The steps that are left of a plan -> the path of the weights."""
+        run, saved = self.run, {"both": self.both, "mean": mean, "adam": adam}
+        first = run.resume(**saved)
+        smooth = {}
+        bar = tqdm(range(first, plan.steps), initial=first, total=plan.steps, desc=plan.name,
+                   disable=self.rank > 0, mininterval=5)
+        for step in bar:
+            # a resumed run draws what an unbroken one would
+            torch.manual_seed(self.seed * 1_000_003 + step)
+            if step == plan.books_at:
+                start_books(self.model, self.clips)
+            mode = plan.mode(step)
+            parts = self.losses(plan, step, mode)
+            lr = cosine(step, plan.steps, plan.peak)
+            update(self.both, adam, sum(parts.values()), lr, self.world)
+            mean.update(self.model)
+            smooth = {n: 0.99 * smooth.get(n, v.item()) + 0.01 * v.item() for n, v in parts.items()}
+            if step % 100 == 99:
+                bar.set_postfix({k: f"{v:.3f}" for k, v in smooth.items()})
+                run.log(step=step + 1, mode=mode, lr=lr, **smooth)
+            if step % SAVE_EVERY == SAVE_EVERY - 1 or step + 1 == plan.steps:
+                run.save(step + 1, **saved)
+                export(self.model, mean, run.folder)
+                if self.rank == 0:
+                    heard, _ = self.clips.batch(3, 30 * self.model.config.frame_size, SAMPLE)
+                    listen.codec(self.model, heard, run.folder, step + 1)
+        return run.folder / "mimi.safetensors"
+
+    def losses(self, plan: Plan, step: int, mode: str) -> dict[str, Tensor]:
+        """The parts of the loss that this plan learns from, on one batch of its own."""
+        draw = plan.first_batch + step * self.world + self.rank
+        wav, phones = self.clips.batch(plan.batch, plan.frames * self.model.config.frame_size, draw)
+        parts = losses(self.model, self.helpers, self.spectra, wav.to(self.device), phones.to(self.device),
+                       mode, step)
+        return {name: part for name, part in parts.items() if name in plan.learns}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a training goes: `mode(step)` says what is quantised, `learns` names the parts of the loss."""
+    name: str
+    steps: int
+    batch: int                          # pieces a step and process
+    frames: int                         # length of a piece, 80 ms each
+    peak: float                         # learning rate
+    mode: Callable[[int], str]
+    learns: tuple[str, ...] = ("spectra", "mel", "commit", "phone")
+    books_at: int | None = None         # the step at which the codebooks come from k-means
+    first_batch: int = 0
+
+
+def train(data: Path | str, out: Path | str, steps: int = 40_000, seed: int = 0, batch: int = 2,
+          frames: int = 12, free: int = 1500, peak: float = 1.5e-3, warm: Path | str | None = None) -> Path:
     """Train the codec on the clips in `data`; checkpoints and `mimi.safetensors` go to `out`. Resumes.
 
+    free : steps before anything is quantised.
     warm : folder of another training whose weights and codebooks to begin with (free = 0), or None.
     """
-    rank, world, device = start()
-    torch.manual_seed(seed)
-    config, run = lite_mimi(), Run(out, rank)
-    model, helpers, spectra = Mimi(config), Helpers(config), Spectra().to(device)
+    work = Work(data, out, seed)
     with torch.no_grad():
-        model.encoder.first.weight.mul_(5)
-        model.decoder.last.weight.mul_(0.1)
-    both = nn.ModuleDict({"model": model, "helpers": helpers}).to(device)
-    clips, mean, smooth = Clips(data, seed * 1000 + rank), Average(model), {}
-    adam = torch.optim.AdamW(both.parameters(), peak, betas=(0.8, 0.99), weight_decay=1e-3, foreach=True)
+        work.model.encoder.first.weight.mul_(5)
+        work.model.decoder.last.weight.mul_(0.1)
+    mean = Average(work.model)
+    adam = torch.optim.AdamW(work.both.parameters(), peak, betas=(0.8, 0.99), weight_decay=1e-3, foreach=True)
     if warm is not None:
-        Run(warm, rank).resume(both=both, mean=mean)
-    first = run.resume(both=both, mean=mean, adam=adam)
-    bar = tqdm(range(first, steps), initial=first, total=steps, desc="codec", disable=rank > 0, mininterval=5)
-    for step in bar:
-        torch.manual_seed(seed * 1_000_003 + step)      # a resumed run draws what an unbroken one would
-        if step == free and warm is None:
-            start_books(model, clips)
-        mode = "none" if step < free else "half" if step < 0.6 * steps else "all"
-        wav, phones = clips.batch(batch, frames * config.frame_size, step * world + rank)
-        parts = losses(model, helpers, spectra, wav.to(device), phones.to(device), mode, step)
-        lr = cosine(step, steps, peak)
-        update(both, adam, sum(parts.values()), lr, world)
-        mean.update(model)
-        smooth = {n: 0.99 * smooth.get(n, v.item()) + 0.01 * v.item() for n, v in parts.items()}
-        if step % 100 == 99:
-            bar.set_postfix({k: f"{v:.3f}" for k, v in smooth.items()})
-            run.log(step=step + 1, mode=mode, lr=lr, **smooth)
-        if step % SAVE_EVERY == SAVE_EVERY - 1 or step + 1 == steps:
-            run.save(step + 1, both=both, mean=mean, adam=adam)
-            export(model, mean, run.folder)
-            if rank == 0:
-                listen.codec(model, clips, run.folder, step + 1)
-    return run.folder / "mimi.safetensors"
+        Run(warm, work.rank).resume(both=work.both, mean=mean)
+
+    def mode(step: int) -> str:
+        if step < free:
+            return "none"
+        return "half" if step < 0.6 * steps else "all"
+
+    books_at = free if warm is None else None
+    return work.loop(Plan("codec", steps, batch, frames, peak, mode, books_at=books_at), mean, adam)
 
 
-def polish(data, out, steps: int = 6000, seed: int = 0, batch: int = 2, frames: int = 12,
-           peak: float = 5e-4) -> Path:
+def polish(data: Path | str, out: Path | str, steps: int = 6000, seed: int = 0, batch: int = 2,
+           frames: int = 12, peak: float = 5e-4) -> Path:
     """The decoder alone, a little longer: encoder and codebooks of `out`/mimi.safetensors stay as they are,
     so that what was encoded with them, and learnt from that, stays valid. Resumes from `out`/polish.
     """
-    rank, world, device = start()
-    run, config = Run(Path(out) / "polish", rank), lite_mimi()
-    model, helpers, spectra = Mimi(config), Helpers(config), Spectra().to(device)
-    both = nn.ModuleDict({"model": model, "helpers": helpers}).to(device)
-    Run(out, rank).resume(both=both)
-    model.load_state_dict(load_mimi(Path(out) / "mimi.safetensors", config).state_dict())
-    heard = (model.encoder, model.encoder_transformer, model.downsample, model.rvq)
-    for part in heard:
+    work = Work(data, Path(out) / "polish", seed)
+    model = work.model
+    Run(out, work.rank).resume(both=work.both)
+    model.load_state_dict(load_mimi(Path(out) / "mimi.safetensors", model.config).state_dict())
+    for part in (model.encoder, model.encoder_transformer, model.downsample, model.rvq):
         part.requires_grad_(False)
     model.rvq.semantic.output_proj.requires_grad_(True)
     model.rvq.acoustic.output_proj.requires_grad_(True)
-    clips, mean = Clips(data, seed * 1000 + rank), Average(model)
-    adam = torch.optim.AdamW([p for p in both.parameters() if p.requires_grad], peak, betas=(0.8, 0.99))
-    first, smooth = run.resume(both=both, mean=mean, adam=adam), {}
-    for step in tqdm(range(first, steps), initial=first, total=steps, desc="polish", mininterval=5):
-        wav, phones = clips.batch(batch, frames * config.frame_size, 10**7 + step * world + rank)
-        parts = losses(model, helpers, spectra, wav.to(device), phones.to(device), "fixed", step)
-        update(both, adam, parts["spectra"] + parts["mel"], cosine(step, steps, peak), world)
-        mean.update(model)
-        for name in ("spectra", "mel"):
-            smooth[name] = 0.99 * smooth.get(name, parts[name].item()) + 0.01 * parts[name].item()
-        if step % 100 == 99:
-            run.log(step=step + 1, **smooth)
-        if step % SAVE_EVERY == SAVE_EVERY - 1 or step + 1 == steps:
-            run.save(step + 1, both=both, mean=mean, adam=adam)
-            export(model, mean, run.folder)
-    return run.folder / "mimi.safetensors"
+    learning = [p for p in work.both.parameters() if p.requires_grad]
+    adam = torch.optim.AdamW(learning, peak, betas=(0.8, 0.99))
+    plan = Plan("polish", steps, batch, frames, peak, lambda step: "fixed", ("spectra", "mel"),
+                first_batch=10**7)
+    return work.loop(plan, Average(model), adam)
 
 
 @torch.no_grad()

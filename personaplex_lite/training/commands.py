@@ -3,29 +3,32 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+Stages = argparse._SubParsersAction             # what `add_subparsers` returns
 
-def command(stages, name: str, call, about: str) -> argparse.ArgumentParser:
+
+def command(stages: Stages, name: str, call: Callable, about: str) -> argparse.ArgumentParser:
     """One stage of the training: `call(args)` does it."""
     stage = stages.add_parser(name, help=about, description=about)
     stage.set_defaults(call=call)
     return stage
 
 
-def train_data(args) -> None:
+def train_data(args: argparse.Namespace) -> None:
     from . import clips
     specs = clips.inventory(args.split, args.agent, args.user, args.seed)
     clips.build(args.out / args.split, specs, args.workers)
 
 
-def train_codec(args) -> None:
+def train_codec(args: argparse.Namespace) -> None:
     from . import codec
     free = 0 if args.warm else 1500
     print(codec.train(args.data, args.out, args.steps, args.seed, free=free, warm=args.warm))
 
 
-def train_encode(args) -> None:
+def train_encode(args: argparse.Namespace) -> None:
     from . import dialogue, listen
     splits = sorted(path.parent for path in args.data.glob("*/shard_0000.json"))
     if not splits:
@@ -39,7 +42,7 @@ def train_encode(args) -> None:
         shutil.copyfile(args.codec / name, args.out / name)
 
 
-def train_lm(args) -> None:
+def train_lm(args: argparse.Namespace) -> None:
     from . import lm, tokenizer
     args.out.mkdir(parents=True, exist_ok=True)
     if not (args.out / "tokenizer.model").exists():
@@ -47,17 +50,17 @@ def train_lm(args) -> None:
     print(lm.train(args.data, args.out, args.steps, args.read, args.seed, args.batch, warm=args.warm))
 
 
-def train_polish(args) -> None:
+def train_polish(args: argparse.Namespace) -> None:
     from . import codec
     print(codec.polish(args.data, args.out, args.steps, args.seed))
 
 
-def train_curves(args) -> None:
+def train_curves(args: argparse.Namespace) -> None:
     from . import curves
     print(curves.draw(args.runs, args.out))
 
 
-def add_training(stages) -> None:
+def add_training(stages: Stages) -> None:
     """The stages, in their order; what each makes is where the next one looks."""
     data = command(stages, "data", train_data, "speak the little world's sentences")
     data.add_argument("--out", type=Path, default=Path("runs/clips"))
@@ -82,12 +85,12 @@ def add_training(stages) -> None:
     curves.add_argument("--out", type=Path, default=Path("docs/training.png"))
 
 
-def folders(sub, **defaults: str) -> None:
+def folders(sub: argparse.ArgumentParser, **defaults: str) -> None:
     for name, default in defaults.items():
         sub.add_argument(f"--{name}", type=Path, default=Path(default), help=f"({default})")
 
 
-def numbers(sub, **defaults: int) -> None:
+def numbers(sub: argparse.ArgumentParser, **defaults: int) -> None:
     for name, default in defaults.items():
         sub.add_argument(f"--{name}", type=int, default=default, help=f"({default})")
 

@@ -69,7 +69,7 @@ def same(x: Tensor) -> Tensor:
     return x
 
 
-def update(model: nn.Module, adam, loss: Tensor, lr: float, world: int) -> None:
+def update(model: nn.Module, adam: torch.optim.Optimizer, loss: Tensor, lr: float, world: int) -> None:
     """One step of the optimiser, on gradients averaged over all processes and clipped to norm 1."""
     adam.zero_grad()
     loss.backward()
@@ -116,14 +116,17 @@ class Average:
         return model
 
 
+Saved = nn.Module | torch.optim.Optimizer | Average          # what has a state to keep
+
+
 class Run:
     """A training folder: `last.pt` to resume from, `log.jsonl` with one line per report."""
 
-    def __init__(self, folder, rank: int = 0):
+    def __init__(self, folder: Path | str, rank: int = 0):
         self.folder, self.rank, self.began = Path(folder), rank, time.time()
         self.folder.mkdir(parents=True, exist_ok=True)
 
-    def resume(self, **parts) -> int:
+    def resume(self, **parts: Saved) -> int:
         """Load every part from `last.pt`; return the step to go on from (0 for a new run)."""
         path = self.folder / "last.pt"
         if not path.exists():
@@ -133,13 +136,13 @@ class Run:
             part.load_state_dict(saved[name])
         return saved["step"]
 
-    def save(self, step: int, **parts) -> None:
+    def save(self, step: int, **parts: Saved) -> None:
         if self.rank == 0:
             state = {name: part.state_dict() for name, part in parts.items()}
             torch.save(state | {"step": step}, self.folder / "last.tmp")
             os.replace(self.folder / "last.tmp", self.folder / "last.pt")     # never half a file
 
-    def log(self, **numbers) -> None:
+    def log(self, **numbers: float | str | Tensor) -> None:
         if self.rank == 0:
             plain = {k: round(float(v), 5) if isinstance(v, (float, Tensor)) else v
                      for k, v in numbers.items()}

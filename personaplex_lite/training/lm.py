@@ -1,6 +1,6 @@
 """Training the small language model from scratch.
 
-What departs from the textbook: the codes of a frame are costly (16 steps with their own weights) and mostly
+The codes of a frame are costly (16 steps with their own weights) and mostly
 silence, so the depth transformer sees every frame in which the agent speaks but few of the others. Text-only
 batches teach the model to copy facts out of its role before it can hear; a helper head that writes down what
 the *user* says, five frames late, teaches it to hear. Both are gone in the shipped model.
@@ -11,6 +11,7 @@ weights that keep a small model's answers on time.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from random import Random
 
@@ -37,7 +38,7 @@ WEIGHTS = {"word": 2.0, "first": 3.0, "fact": 4.0, "pad": 0.3, "semantic": 1.0, 
            "user": 0.1, "hear": 0.5}
 
 
-def lite_lm(text_vocab: int, silence, sine, bins: int = 256) -> LMConfig:
+def lite_lm(text_vocab: int, silence: Iterable[int], sine: Iterable[int], bins: int = 256) -> LMConfig:
     """11 M parameters. Context: 500 frames, 40 seconds."""
     return LMConfig(TransformerConfig(256, 6, 8, 704, 500), TransformerConfig(96, 2, 3, 256, 16), 16,
                     text_vocab=text_vocab, audio_vocab=bins, silence=tuple(silence), sine=tuple(sine))
@@ -150,8 +151,8 @@ class Batches:
         return tuple(torch.from_numpy(np.stack(x)) for x in zip(*pairs))
 
 
-def train(data, out, steps: int, read: int = 1250, seed: int = 0, batch: int = 5, frames: int = 320,
-          peak: float = 1.5e-3, warm=None) -> Path:
+def train(data: Path | str, out: Path | str, steps: int, read: int = 1250, seed: int = 0, batch: int = 5,
+          frames: int = 320, peak: float = 1.5e-3, warm: Path | str | None = None) -> Path:
     """`read` steps of text alone, then dialogues with every fifth step text. Resumes.
 
     data : folder of encoded clips (rooms.npz, train/, the codec). out : folder with tokenizer.model, where
@@ -204,7 +205,8 @@ def begin_with(both: nn.ModuleDict, folder: Path, text: Text) -> None:
         now.copy_(then)
 
 
-def _losses(both, batches: Batches, step: int, read: int, batch: int, frames: int, device) -> dict:
+def _losses(both: nn.ModuleDict, batches: Batches, step: int, read: int, batch: int, frames: int,
+            device: torch.device) -> dict[str, Tensor]:
     """What one step learns from: text alone, or a batch of dialogues."""
     with torch.autocast(device.type, torch.bfloat16):
         if step < read or step % READ_EVERY == 0:

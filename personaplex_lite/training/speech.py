@@ -8,6 +8,8 @@ faster and then resampled by `r`: pitch and formants move together, the pace sta
     utterance.words    # [("we", 0.04, 0.17), ("open", 0.17, 0.45), ...] in seconds
     utterance.phones   # int8 [ceil(N / 480)], one index into PHONES per 20 ms
 """
+from __future__ import annotations
+
 from dataclasses import dataclass
 from zlib import crc32
 
@@ -52,15 +54,15 @@ VOICES = AGENT_VOICES | USER_VOICES | UNSEEN_VOICES
 class Utterance:
     """pcm: float32 [N] at 24 kHz; words: (word, start, end) in seconds; phones: int8 [ceil(N / 480)]."""
     pcm: np.ndarray
-    words: list
+    words: list[tuple[str, float, float]]
     phones: np.ndarray
 
     @property
-    def seconds(self):
+    def seconds(self) -> float:
         return len(self.pcm) / SAMPLE_RATE
 
 
-def synth(text, voice, seed=0):
+def synth(text: str, voice: str, seed: int = 0) -> Utterance:
     """Speak lower-case `text` (no punctuation) in one of VOICES -> Utterance. Same arguments, same sound."""
     spec = VOICES[voice]
     rng = np.random.default_rng([seed, crc32(f"{voice} {text}".encode())])
@@ -77,7 +79,7 @@ def synth(text, voice, seed=0):
     return Utterance(pcm, _word_times(text.split(), spans), _labels(spans, len(pcm)))
 
 
-def _speaking_part(pcm):
+def _speaking_part(pcm: np.ndarray) -> tuple[int, int, float]:
     """Waveform -> first and last sample to keep, and the gain that brings the speech to LOUDNESS."""
     block = SAMPLE_RATE // 200                                          # 5 ms
     power = np.square(pcm[: len(pcm) // block * block].reshape(-1, block)).mean(1)
@@ -87,7 +89,7 @@ def _speaking_part(pcm):
     return max(start, 0), min(stop, len(pcm)), LOUDNESS / np.sqrt(power[active].mean())
 
 
-def _word_times(words, spans):
+def _word_times(words: list[str], spans: list[list]) -> list[tuple[str, float, float]]:
     """-> [(word, start, end)] in seconds, rounded to a millisecond."""
     times = []
     for index, word in enumerate(words):
@@ -96,7 +98,7 @@ def _word_times(words, spans):
     return times
 
 
-def _labels(spans, samples):
+def _labels(spans: list[list], samples: int) -> np.ndarray:
     """-> int8 [ceil(samples / 480)]: the phone class at the middle of each 20 ms."""
     labels = np.zeros(-(-samples // PHONE_HOP), np.int8)
     rate = SAMPLE_RATE / PHONE_HOP

@@ -1,6 +1,6 @@
 """Conversations of the little world, in time: who speaks when, who waits, who yields, who murmurs.
 
-What departs from the textbook: a dialogue is drawn, not written. Users ask, pause inside a sentence, change
+A dialogue is drawn, not written. Users ask, pause inside a sentence, change
 their mind, ask again, cut in, tell long stories; the agent answers after the end, waits through pauses,
 falls silent when cut in on, and murmurs between the sentences of a story. Some are recitals: the agent alone,
 sentence upon sentence, its words given; most frames of a conversation teach nothing about how words sound.
@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from random import Random
+from typing import TypeVar
 
 import numpy as np
 
 from ..model.config import LMConfig
 from ..talk.text import Text
 from . import world
-from .dialogue import Dialogue, Library
+from .dialogue import Clip, Dialogue, Library
+
+T = TypeVar("T")
 
 SCENES = {"desk": 0.72, "teacher": 0.10, "friend": 0.18}
 ASKED = {"price": 8, "open": 2, "close": 2, "name": 2, "company": 2.5, "unknown": 7, "rule": 2,
@@ -85,7 +88,7 @@ class Dialogues:
         call.talk.echo = call.rng.choice([0, 0, call.rng.randrange(1, 5)])
         call.end = float(call.talk.t)
 
-    def _named(self, facts, hello, rng: Random):
+    def _named(self, facts: world.Facts, hello: Clip, rng: Random) -> world.Facts:
         """The same kind of facts for the company and name that this greeting says."""
         slots = hello.record["slots"]
         items = world.BUSINESSES[slots["company"].split(" ", 1)[1]]
@@ -93,7 +96,7 @@ class Dialogues:
         prices = {i: rng.choice(world.choices_for(i, world.PRICES, self.split)) for i in items}
         return replace(facts, name=slots["name"], company=slots["company"], prices=prices)
 
-    def _desk(self, call: Call, facts) -> tuple[list, str]:
+    def _desk(self, call: Call, facts: world.Facts) -> tuple[list, str]:
         """One wish at the front desk -> ([(clip, frames of silence before it), ...], the agent's reply)."""
         rng, kind, way = call.rng, _draw(call.rng, ASKED), _draw(call.rng, WAYS)
         kind, item, _, reply = world.exchange(facts, rng, self.split, kind)
@@ -144,13 +147,13 @@ class Call:
         self.start, self.end = 0, 0.0                   # frames: the user's start, the last sound's end
         self.last = None                                # the agent's last clip and its first frame
 
-    def user(self, *about):
+    def user(self, *about: str | None) -> Clip | None:
         return self.library.pick(self.rng, self.caller, about, self.noise)
 
-    def agent(self, clip, frame: int) -> None:
+    def agent(self, clip: Clip, frame: int) -> None:
         self.end, self.last = self.talk.place(self.talk.config.agent, clip, frame), (clip, frame)
 
-    def cut_in(self, question, reply: str) -> list:
+    def cut_in(self, question: Clip | None, reply: str) -> list:
         """The user starts before the agent ends, who breaks off; if that speaks long enough."""
         long = self.last is not None and self.end - self.last[1] > 15 and self.end < len(self.talk.loss) - 30
         if not long or question is None or (self.voice, reply) not in self.library.said:
@@ -183,7 +186,7 @@ class Call:
             self.agent(rng.choice(answers), int(self.end) + _draw(rng, THINKS))
 
 
-def _draw(rng: Random, shares: dict):
+def _draw(rng: Random, shares: dict[T, float]) -> T:
     return rng.choices(list(shares), shares.values())[0]
 
 
@@ -227,7 +230,7 @@ def _any_facts(rng: Random) -> world.Facts:
     """Facts that nobody could guess: half of the time any word of the world stands in for a fact."""
     words = world.vocabulary()
 
-    def some(choices):
+    def some(choices: list[str]) -> str:
         return rng.choice(choices) if rng.random() < 0.5 else rng.choice(words)
     prices = {item: some(world.PRICES) for item in rng.sample(world.ITEMS, rng.randrange(2, 5))}
     odd = f"{rng.choice(words)} {rng.choice(words)}"

@@ -9,7 +9,7 @@ from . import world
 IGNORED = ".,?!;:\"()[]"
 
 
-def train(path, size: int = 960, lines: int = 20_000) -> Path:
+def train(path: Path | str, size: int = 960, lines: int = 20_000) -> Path:
     """Write a SentencePiece model with the special ids of the official one (0 EPAD, 3 PAD)."""
     import sentencepiece
     rules = [f"{ord(c):X}\t{ord(c.lower()):X}" for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"]

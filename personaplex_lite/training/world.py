@@ -10,6 +10,8 @@ One in ten (item, price) and (name, company) pairs, and three phrasings a questi
     question("price", rng, "train", "bread")             # how much does the bread cost
     answer("price", facts, "bread")                      # the bread costs four dollars
 """
+from __future__ import annotations
+
 import json
 from dataclasses import dataclass
 from functools import cache
@@ -38,21 +40,21 @@ class Facts:
     company: str
     opens: str
     closes: str
-    prices: dict
+    prices: dict[str, str]
     rule: str = ""
 
 
-def held_out(anchor, choice, choices):
+def held_out(anchor: str, choice: str, choices: list[str]) -> bool:
     """Whether the pair belongs to the test split: every tenth choice, from a stable place for each anchor."""
     return (crc32(anchor.encode()) + choices.index(choice)) % 10 == 0
 
 
-def choices_for(anchor, choices, split):
+def choices_for(anchor: str, choices: list[str], split: str) -> list[str]:
     """The members of `choices` that may go together with `anchor` in this split; never empty."""
     return [choice for choice in choices if held_out(anchor, choice, choices) == (split == "test")]
 
 
-def make_facts(rng, split="train"):
+def make_facts(rng: Random, split: str = "train") -> Facts:
     """Draw an agent: every (name, company) and (item, price) pair belongs to `split`."""
     company = rng.choice(COMPANIES)
     items = BUSINESSES[company.split(" ", 1)[1]]
@@ -62,7 +64,7 @@ def make_facts(rng, split="train"):
     return Facts(name, company, rng.choice(OPENS), rng.choice(CLOSES), prices, rng.choice(RULES))
 
 
-def role_text(facts, rng):
+def role_text(facts: Facts, rng: Random) -> str:
     """What the agent is told before the call."""
     hours = rng.choice(HOURS).format(opens=facts.opens, closes=facts.closes)
     prices = " ".join(f"{item} costs {price} dollars" for item, price in facts.prices.items())
@@ -72,7 +74,7 @@ def role_text(facts, rng):
 
 
 @cache
-def phrasings(kind, split="train"):
+def phrasings(kind: str, split: str = "train") -> list[str]:
     """The sentences a user has for `kind`; test users only use the held-out ones, training users never do.
 
     Training users also ask indirectly ("could you tell me ..."), and begin or end with a small word.
@@ -88,19 +90,19 @@ def phrasings(kind, split="train"):
     return sorted(text for text in {*plain, *dressed} if not any(h in text for h in held))
 
 
-def question(kind, rng, split="train", item=None):
+def question(kind: str, rng: Random, split: str = "train", item: str | None = None) -> str:
     """What the user says. An unknown fact with an item is a price question nobody can answer."""
     if kind == "unknown" and item:
         kind = "price"
     return rng.choice(phrasings(kind, split)).format(item=item)
 
 
-def unknown_item(facts, rng):
+def unknown_item(facts: Facts, rng: Random) -> str:
     """An item that the role text does not price."""
     return rng.choice([item for item in ITEMS if item not in facts.prices])
 
 
-def answer(kind, facts, item=None):
+def answer(kind: str, facts: Facts, item: str | None = None) -> str:
     """What the agent says. A price that the role does not hold is not known, after the thing has been named
     as if there were one: once it stands in the text row, it can be looked up in the role like any word.
     """
@@ -112,7 +114,8 @@ def answer(kind, facts, item=None):
                                 price=facts.prices.get(item))
 
 
-def exchange(facts, rng, split="train", kind=None):
+def exchange(facts: Facts, rng: Random, split: str = "train",
+             kind: str | None = None) -> tuple[str, str | None, str, str]:
     """One turn each: (kind, item or None, what the user says, what the agent answers)."""
     kind = kind or rng.choice(KINDS)
     item = None
@@ -124,7 +127,7 @@ def exchange(facts, rng, split="train", kind=None):
 
 
 @cache
-def vocabulary():
+def vocabulary() -> list[str]:
     """Every word anyone can say, sorted."""
     texts = [*ITEMS, *COMPANIES, *NAMES, *PRICES, *OPENS, *CLOSES, *VOICE_SENTENCES, "afternoon evening"]
     texts += [*ANSWERS.values(), *ROLES, *HOURS, "costs dollars"]
@@ -136,7 +139,7 @@ def vocabulary():
     return sorted({word for text in texts for word in text.split() if "{" not in word})
 
 
-def text_corpus(n, seed=0):
+def text_corpus(n: int, seed: int = 0) -> list[str]:
     """`n` lines of the train split for a tokenizer: role texts, questions, answers and voice sentences."""
     rng = Random(seed)
     lines = list(VOICE_SENTENCES)

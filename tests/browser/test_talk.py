@@ -53,7 +53,7 @@ def test_a_whole_talk(chrome, port, folder):
     kernel = lab.Kernel(folder, page.kernel_id)
     page.start()
     page.wait("talk.words.length > 3", 90)
-    page.wait("talk.rows.slice(-12).every((row) => row[33] < 328)", 90)      # it has finished
+    page.wait("!talk.strips.slice(-12).some((strip) => talk.isLoud(strip, 'agent'))", 90)   # finished
     assert kernel("import json; print(json.dumps(said))") == "other cells run"
     numbers = [page.page.inner_text(f".pp-talk .pp-{name}") for name in ("ms", "ear", "lost", "used")]
     assert all(any(c.isdigit() for c in text) for text in numbers), numbers
@@ -76,9 +76,9 @@ print(json.dumps([reply.text, talk.meter["lost"], talk.engine.run]))""")
     assert soundfile.info(saved / "talk.wav").channels == 2 and np.load(saved / "tokens.npy").shape[0] == 17
     assert said[0].split()[0] in (saved / "transcript.txt").read_text()
 
-    rows = page.talk("talk.rows.length")
+    strips = page.talk("talk.strips.length")
     page.start()                                                            # and goes on
-    page.wait(f"talk.rows.length > {rows + 10}")
+    page.wait(f"talk.strips.length > {strips + 10}")
     page.click("start")
     page.wait("!talk.live")
     assert not page.errors, page.errors
@@ -109,8 +109,8 @@ def test_interrupting_the_kernel(page, port):
     time.sleep(1)
     url = f"http://127.0.0.1:{port}/api/kernels/{page.kernel_id}/interrupt"
     urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=20)
-    rows = page.talk("talk.rows.length")
-    page.wait(f"talk.live && talk.rows.length > {rows + 12}")
+    strips = page.talk("talk.strips.length")
+    page.wait(f"talk.live && talk.strips.length > {strips + 12}")
     page.kernel("1")                                    # the cell has ended, too
 
 
@@ -141,32 +141,32 @@ talk.chat.step = broken""")
     assert page.status == "RuntimeError: the device is on fire"
     page.kernel("talk.chat.step = quick")
     page.start()
-    rows = page.talk("talk.rows.length")
-    page.wait(f"talk.rows.length > {rows + 5}")
+    strips = page.talk("talk.strips.length")
+    page.wait(f"talk.strips.length > {strips + 5}")
 
 
 def test_rewind_persona_and_new_conversation(page):
     page.start()
-    page.wait("talk.rows.length > 30")
+    page.wait("talk.strips.length > 30")
     page.click("start")
     page.wait("!talk.live")
     page.page.fill(".pp-talk .pp-at", "20")
     page.click("back")
-    page.wait("talk.rows.length === 20 && !talk.busy")
+    page.wait("talk.strips.length === 20 && !talk.busy")
     page.page.evaluate("document.querySelector('.pp-talk .pp-persona').open = true")
     page.page.fill(".pp-talk .pp-role", "you are anna")
     page.page.fill(".pp-talk .pp-seed", "5")
     page.page.fill(".pp-talk .pp-at", "10")
     page.click("fork")
-    page.wait("talk.rows.length === 10 && !talk.busy && talk.about.told.role === 'you are anna'")
-    told = page.kernel("""import json
-told = talk.engine.past.told
-print(json.dumps([told.persona.role, told.seed, len(talk.reply.frames)]))""")
-    assert told == ["you are anna", 5, 10]
+    page.wait("talk.strips.length === 10 && !talk.busy && talk.about.settings.role === 'you are anna'")
+    now = page.kernel("""import json
+settings = talk.engine.past.settings
+print(json.dumps([settings.persona.role, settings.seed, len(talk.reply.frames)]))""")
+    assert now == ["you are anna", 5, 10]
     page.start()
-    page.wait("talk.rows.length > 15")
+    page.wait("talk.strips.length > 15")
     page.click("new")                                   # while talking: it is read, and then heard again
-    page.wait("talk.live && talk.rows.length > 3 && talk.rows.length < 15 && !talk.busy")
+    page.wait("talk.live && talk.strips.length > 3 && talk.strips.length < 15 && !talk.busy")
     page.page.fill(".pp-talk .pp-text", "-1")
     page.click("new")
     page.wait("talk.status.kind === 'error'")
@@ -186,9 +186,9 @@ def test_where_buffers_are_lost(page):
         talk.receive = (content, buffers) => receive(content, []);
         talk.about = null; talk.hello(); }""")
     page.wait("talk.about && talk.plain.up && talk.plain.down")
-    page.kernel("talk.engine.past.new(talk.engine.past.told)")
+    page.kernel("talk.engine.past.new(talk.engine.past.settings)")
     page.start()
-    page.wait("talk.rows.length > 60 && talk.meter.ear.length > 5")
+    page.wait("talk.strips.length > 60 && talk.meter.ear.length > 5")
     page.click("start")
     page.wait("!talk.live")
     page.kernel("import numpy as np; np.save('plain.npy', talk.reply.user); talk.engine.plain = False")
@@ -226,11 +226,11 @@ def test_no_microphone(chrome, folder, port):
     page.wait("talk.status.kind === 'refused'")
     assert page.status.startswith("No microphone: the browser") and page.status.endswith("too, below.")
     page.page.click(".pp-talk .pp-questions >> text=open")
-    page.wait("talk.rows.some((row) => row[34] > 328)")             # heard
+    page.wait("talk.strips.some((strip) => talk.isLoud(strip, 'user'))")             # heard
     page.wait("!talk.live && talk.status.text === 'The recording is over.'", 60)
-    rows = page.talk("talk.rows.length")
+    strips = page.talk("talk.strips.length")
     page.page.set_input_files(".pp-talk .pp-pick", str(lab.ROOT / "data" / "questions" / "close.wav"))
-    page.wait(f"talk.rows.length > {rows + 20}")
+    page.wait(f"talk.strips.length > {strips + 20}")
     page.click("start")
     page.page.set_input_files(".pp-talk .pp-pick", str(folder / "lab.log"))
     page.wait("talk.status.kind === 'error'")
@@ -250,15 +250,15 @@ def test_two_pages(chrome, port, page):
     page.start()
     other = lab.Page(chrome, port, "tiny.ipynb", run=False)
     other.ready()
-    other.wait("talk.owner && talk.owner !== talk.client && talk.rows.length > 3")
-    rows = other.talk("talk.rows.length")
-    other.wait(f"talk.rows.length > {rows + 5}")                    # it watches
+    other.wait("talk.owner && talk.owner !== talk.client && talk.strips.length > 3")
+    strips = other.talk("talk.strips.length")
+    other.wait(f"talk.strips.length > {strips + 5}")                    # it watches
     assert other.page.inner_text(".pp-talk .pp-start") == "Take over" and not other.talk("Boolean(talk.live)")
     other.start()
     page.wait("!talk.live")
     assert "taken over" in page.status
-    rows = page.talk("talk.rows.length")
-    page.wait(f"talk.rows.length > {rows + 5}")                     # now the first one watches
+    strips = page.talk("talk.strips.length")
+    page.wait(f"talk.strips.length > {strips + 5}")                     # now the first one watches
     other.close()
     page.wait("!talk.owner")                                        # told by pagehide, or by the silence
     page.start()
@@ -281,14 +281,14 @@ def test_the_network_goes_away(chrome, port, folder):
     page.start()
     page.wait("talk.meter.trip.length > 5")
     wire.stall(2)
-    rows = page.talk("talk.rows.length")
-    page.wait(f"talk.live && talk.rows.length > {rows + 15} && talk.status.kind === 'live'")
+    strips = page.talk("talk.strips.length")
+    page.wait(f"talk.live && talk.strips.length > {strips + 15} && talk.status.kind === 'live'")
     page.page.evaluate("""() => {
         const { talk } = document.querySelector('.pp-talk'), say = talk.say.bind(talk);
         window.seen = []; talk.say = (text, kind) => { window.seen.push(kind); say(text, kind); }; }""")
     wire.cut(2.5)
-    rows = page.talk("talk.rows.length")
-    page.wait(f"talk.live && talk.rows.length > {rows + 15} && talk.status.kind === 'live'", 60)
+    strips = page.talk("talk.strips.length")
+    page.wait(f"talk.live && talk.strips.length > {strips + 15} && talk.status.kind === 'live'", 60)
     assert "slow" in page.page.evaluate("seen")                     # it said so
     page.close()
     wire.close()
@@ -312,8 +312,8 @@ def test_a_sleeping_laptop(chrome, port, folder):
     page.wait("!talk.live", 30)
     assert "No sound" in page.status and "Press Start" in page.status
     page.start()
-    rows = page.talk("talk.rows.length")
-    page.wait(f"talk.rows.length > {rows + 5}")
+    strips = page.talk("talk.strips.length")
+    page.wait(f"talk.strips.length > {strips + 5}")
     page.close()
 
 
@@ -337,5 +337,5 @@ def test_the_kernel_goes_away(chrome, port, folder, how):
         page.page.click("dialog button >> text=Ok")                 # JupyterLab, on the death of the kernel
     page.run_all()
     page.start()
-    page.wait("talk.rows.length > 5")
+    page.wait("talk.strips.length > 5")
     page.close()

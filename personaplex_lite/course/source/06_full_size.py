@@ -438,30 +438,72 @@ legend = ax.legend(frameon=False, labelcolor=viz.INK, fontsize=8, loc="center le
 # thousand small operations that must be started one by one, the ring, and the codec on both ends. That gap is what captured graphs and
 # fused kernels are for ([docs/speed.md](../docs/speed.md)). The same fact has a bright side: weights that have been read for one talk
 # serve sixteen. On one data-centre GPU, 2 talks at once took 28 ms a frame and 16 took 45 (vllm-omni, a public figure).
+# %% [markdown]
+# ## For real, step by step
 #
-# ## For real
+# With a GPU (Colab, a hub, your own) this is the way to the 7B. Each cell says what it would do where there is no card. **Nobody has run
+# these cells on a GPU yet**: `personaplex-lite doctor --report report.md` writes down what happens on yours, and we would like to see it.
 #
-# With a GPU and the weights in the hub's cache on this machine, the next cell loads the 7B and talks. Without, it thinks one frame in full-size
-# shapes. It says which.
+# 1. *The project*: the setup cell at the top installs the wheel that it names.
+# 2. *The licence*: open [the model's page](https://huggingface.co/nvidia/personaplex-7b-v1), log in, and agree to the NVIDIA Open Model License.
+#    It allows use, change and handing on, also commercially; who hands the weights on hands on the licence and NVIDIA's notice with them.
+# 3. *Log in*, so that the token stays out of the notebook: in a terminal `hf auth login`, or the next cell: the hub's library keeps the
+#    token in your home folder.
+
+# %% gpu
+from getpass import getpass
+from huggingface_hub import get_token, login
+card = torch.cuda.is_available()
+if card and get_token() is None:
+    login(getpass("token (hf_…): "))
+print("a card is here" if card else "no card here: the next cells say what they would do")
+
+# %% [markdown]
+# 4. *Will it fit?* `made`, from above, has the best choice for this machine. A T4 (16 GB, no bf16) takes `int8` or `int4`, computed in fp16.
+#    "Fits" is memory; "keeps up" is another question, and the doctor's.
+# 5. *Download*: 16.7 GB to the hub's cache, with a bar; it goes on where it broke off. `HF_HOME` moves the cache to a larger disk.
+
+# %% gpu
+repo, choice = "nvidia/personaplex-7b-v1", made.best if card else ("cuda:0", "int8")
+for speed in (10, 100):
+    print(f"16.7 GB at {speed} MB a second: {16_700 / speed / 60:.0f} minutes")
+if card:
+    large = pp.load(repo, device=choice[0], weights=choice[1])
+else:
+    print(f"no card: here would stand pp.load({repo!r}, device={choice[0]!r}, weights={choice[1]!r})")
+
+# %% [markdown]
+# 6. *First words*, and how long a frame takes. Never load a second copy beside the first: `del large, chat` and *Restart kernel* come before
+#    another choice.
 
 # %% gpu
 import time
-from huggingface_hub import try_to_load_from_cache
-repo = "nvidia/personaplex-7b-v1"
-if torch.cuda.is_available() and isinstance(try_to_load_from_cache(repo, "model.safetensors"), str):
-    large = pp.load(repo, device=made.best[0], weights=made.best[1])
+if card:
     chat = large.chat(pp.Persona("NATF2", "You enjoy having a good conversation."))
     began, answer = time.time(), chat.run(asked)
-    print(f"for real, {made.best}: {1e3 * (time.time() - began) / len(answer.frames):.0f} ms a frame")
+    print(f"{choice}: {1e3 * (time.time() - began) / len(answer.frames):.0f} ms a frame, 80 is real time")
     display(answer.text, answer.play())
 else:
-    print("no GPU, or no weights of the 7B here: full-size shapes, without weights")
+    print("no card: one frame in full-size shapes, without weights")
     print(*(f"  {what:12} {list(x.shape)}" for what, x in think(model).items()), sep="\n")
 
 # %% [markdown]
+# 7. *Talk to it*: `pp.Talk(chat)` in a cell of its own, as `07_live` explains.
+#
+# | what you see | what it means | what to do |
+# |---|---|---|
+# | "accept the licence" | step 2 is missing, or with another account | agree on the page, with the account of the token |
+# | "set HF_TOKEN" | nobody is logged in | step 3 |
+# | "the disk … is too full" | 16.7 GB and 2 to spare | `HF_HOME` on a larger disk, before anything is imported |
+# | "needs … GB on cuda" | it does not fit | `weights="int4"`, or `context=1500` (two minutes of memory) |
+# | a crash while loading | the *host's* memory: Colab gives 12.7 GB | it is read tensor by tensor; close other notebooks |
+# | more than 80 ms a frame | it fits, but does not keep up | `int8` or `int4`; the widget's meter shows the lost frames |
+# | no microphone | the page is neither https nor localhost | [07_live](07_live.ipynb) |
+#
 # ## What we left out
 #
-# How the kernels work that multiply with 4-bit weights: on a CPU torch brings them, on a GPU `torch.compile` fuses them from one formula.
+# How the kernels work that multiply with 4-bit weights: on a CPU torch brings them, on a GPU Triton compiles ours
+# ([`kernels`](../personaplex_lite/kernels/triton_products.py)).
 # Better roundings (by calibration; other levels than evenly spaced ones). Splitting one model over several cards. And the licence:
 # the 7B's weights are gated, you accept NVIDIA's terms on the hub and set `HF_TOKEN`.
 #

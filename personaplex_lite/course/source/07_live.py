@@ -117,6 +117,9 @@ pp.check.lost_share(lost)
 # Press **Start**, allow the microphone, and ask when they open, when they close, or what vacuum costs. Interrupt it. Watch the meter
 # under the picture: *work for a frame* is the blue part of your budget, *mouth to ear* is all of it.
 #
+# With a GPU and the 7B (`06_full_size` says how to get it) it is the same cell, after
+# `agent = pp.load("nvidia/personaplex-7b-v1", device="cuda", weights="int8")`; not measured, nobody here had a card.
+#
 # The cell returns at once, and other cells run while you talk. No microphone? Open *A recording instead of a microphone*, or go on:
 # the next cell works everywhere.
 

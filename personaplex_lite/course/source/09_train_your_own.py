@@ -106,7 +106,7 @@ pp.check.spectral_distance(distance)
 # do not learn from gradients*: each drifts towards the vectors that chose it.
 
 # %%
-from personaplex_lite.training.codec import Spectra, quantise, start_books
+from personaplex_lite.training.codec import Spectra, nearest_entries, start_books
 from personaplex_lite.training.common import cosine, update
 from tqdm import tqdm
 
@@ -126,7 +126,7 @@ print("a batch:", list(pieces.batch(2, 12 * pp.audio.FRAME, step=0)[0].shape))
 @torch.no_grad()
 def through(quantised):
     """The test sentence, in and out of the codec as it is now -> sound, its distance to the original"""
-    latent = quantise(codec.rvq, codec.latent(test[None, None]), "fixed" if quantised else "none")[0]
+    latent = nearest_entries(codec.rvq, codec.latent(test[None, None]), "fixed" if quantised else "none")[0]
     sound = codec.synthesise(latent)[0, 0, :len(test)]
     return sound, float(spectra(sound[None], test[None], range(4)))
 
@@ -145,7 +145,7 @@ def train_codec(steps, peak=3e-3):
             start_books(codec, pieces)
         mode = "none" if step < steps // 4 else "half" if step < 0.6 * steps else "all"  # of a batch
         wav, _ = pieces.batch(2, 12 * pp.audio.FRAME, step)
-        latent, _, commitment = quantise(codec.rvq, codec.latent(wav), mode)
+        latent, _, commitment = nearest_entries(codec.rvq, codec.latent(wav), mode)
         loss = spectra(codec.synthesise(latent)[:, 0], wav[:, 0], [step % 4, (step + 1) % 4])
         update(codec, adam, loss + 0.1 * commitment, cosine(step, steps, peak, warmup=30), world=1)
         yield float(loss.detach())

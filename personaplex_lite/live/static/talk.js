@@ -1,11 +1,10 @@
-// The browser's side of pp.Talk: microphone and loudspeaker on one end, widget messages on the other (live.py lists
-// them). The engine belongs to the widget, not to one view of it, so a talk survives scrolling and second views; the
-// views (view.js, which Python appends to this file) only draw. Nothing is fetched: worklet.js comes as a trait.
+// The browser's side of pp.Talk: microphone and loudspeaker on one end, widget messages on the other. Their kinds and
+// fields, the parts of a strip and the units of sound stand in messages.py, which hands them over as the trait
+// `protocol`. The engine belongs to the widget, not to one view of it, so a talk survives scrolling and second views;
+// the views (view.js, which Python appends to this file) only draw. Nothing is fetched: worklet.js comes as a trait.
 
-const RATE = 24000, FRAME = 1920, MS = 80;
 const IN_FLIGHT = 6; // frames on their way before we drop at the microphone; more where the way is longer
 const BUSY = 1.5, GONE = 30, HELLO = 5; // seconds without a word from the kernel
-const PROBE = [0x70, 0x70, 0x00, 0xff];
 
 const now = () => performance.now();
 const id = () => Array.from(crypto.getRandomValues(new Uint8Array(9)), (x) => x.toString(36)).join("");
@@ -25,7 +24,9 @@ export default () => {
 class Engine {
   constructor(model) {
     this.model = model, this.client = id(), this.views = new Set();
-    this.rows = [], this.words = []; // Int16Array(35) for each frame; {text, at}
+    this.protocol = model.get("protocol");
+    this.seconds = this.protocol.frame / this.protocol.rate; // of a frame
+    this.strips = [], this.words = []; // what there is to draw of each frame (`strip`); {text, at}
     this.about = this.live = this.owner = this.busy = null;
     this.alive = now(), this.hellos = 0, this.plain = { up: false, down: false };
     this.meter = { lost: 0, ignored: 0, gaps: 0, used: 0, ms: [], trip: [], ear: [] };
@@ -63,17 +64,24 @@ class Engine {
 
   hello() {
     this.asked = now(), this.hellos++;
-    this.send({ t: "hello" }, new Uint8Array(PROBE).buffer);
+    this.send({ kind: "hello" }, new Uint8Array(this.protocol.probe).buffer);
   }
 
-  act(what, more = {}) { this.send({ t: "do", what, ...more }); }
+  // int16 [35] -> { text, agent_codes, … }: parts of one number as a number, longer ones as an array
+  strip(numbers) {
+    const parts = Object.entries(this.protocol.strip);
+    return Object.fromEntries(parts.map(([part, [start, stop]]) =>
+      [part, stop - start === 1 ? numbers[start] : numbers.subarray(start, stop)]));
+  }
+
+  isLoud(strip, who) { return strip[`${who}_loudness`] > this.protocol.loud; }
 
   receive(m, buffers) {
     const blobs = m.b64 ? m.b64.map(from64) : buffers.map(bytes);
     this.alive = now(), this.hellos = 0, this.dead = false;
     if (m.owner !== undefined) this.owner = m.owner;
     if (this.live) this.follow(m);
-    this["on_" + m.t]?.(m, blobs);
+    this["on_" + m.kind]?.(m, blobs);
     this.changed();
   }
 
@@ -83,13 +91,13 @@ class Engine {
     else if (m.owner && m.owner !== this.client && (live.confirmed || now() - live.started > 2000)) {
       return this.hush("Another page has taken over; this one watches.");
     }
-    for (const [n, { sent }] of live.flying) if (n <= m.n || now() - sent > 3000) live.flying.delete(n);
+    for (const [n, { sent }] of live.flying) if (n <= m.number || now() - sent > 3000) live.flying.delete(n);
     if (this.status.kind === "slow") this.say(live.what, "live");
   }
 
   on_ready(m, [probe, record]) {
     if (m.to !== this.client) return;
-    const whole = probe && new Uint8Array(probe).every((x, i) => x === PROBE[i]);
+    const whole = probe && new Uint8Array(probe).every((x, i) => x === this.protocol.probe[i]);
     if (!whole && !this.plain.down) { this.plain.down = true; return this.hello(); }
     this.plain.up = m.plain;
     const first = !this.about;
@@ -104,9 +112,9 @@ class Engine {
   }
 
   load(m, record) {
-    const all = new Int16Array(record), n = m.pieces.length;
-    this.rows = Array.from({ length: n }, (_, i) => all.subarray(35 * i, 35 * i + 35));
-    this.words = [], this.meter.used = m.used, this.about = { ...this.about, told: m.told };
+    const all = new Int16Array(record), size = this.protocol.strip_size;
+    this.strips = m.pieces.map((_, i) => this.strip(all.subarray(size * i, size * (i + 1))));
+    this.words = [], this.meter.used = m.used, this.about = { ...this.about, settings: m.settings };
     m.pieces.forEach((piece, i) => this.hear(piece, i));
     for (const view of this.views) view.persona();
   }
@@ -117,16 +125,17 @@ class Engine {
     else this.words.at(-1).text += piece;
   }
 
-  on_a(m, [pcm, row]) {
-    if (m.at === this.rows.length + 1) this.rows.push(new Int16Array(row)), this.hear(m.piece, m.at - 1);
+  on_answer(m, [pcm, numbers]) {
+    const next = this.strips.length + 1;
+    if (m.length === next) this.strips.push(this.strip(new Int16Array(numbers))), this.hear(m.piece, next - 1);
     else if (now() - this.asked > 500) this.hello(); // we missed some: ask for everything
     const meter = this.meter, live = this.live;
     Object.assign(meter, { lost: m.lost, ignored: m.ignored, used: m.used });
-    keep(meter.ms, m.ms);
-    if (!live || m.run !== live.run || m.n === null) return;
-    const { sent } = live.sent.get(m.n) ?? {};
-    if (sent) keep(meter.trip, now() - sent);
-    this.play(m.n, pcm);
+    measure(meter.ms, m.ms);
+    if (!live || m.run !== live.run || m.number === null) return;
+    const { sent } = live.sent.get(m.number) ?? {};
+    if (sent) measure(meter.trip, now() - sent);
+    this.play(m.number, pcm);
   }
 
   on_busy(m) { this.busy = m.what, this.say(m.what[0].toUpperCase() + m.what.slice(1) + "…", "busy"); }
@@ -155,7 +164,7 @@ class Engine {
       this.say("No answer from the kernel (busy, or the network is away); sound is being lost.", "slow");
     } else if (live && !live.confirmed && !live.inline && now() - live.started > 3000 && quiet > 2.5) {
       live.inline = true; // this front end may lose what the kernel's threads send
-      this.send({ t: "start", run: live.run, inline: true });
+      this.send({ kind: "start", run: live.run, inline: true });
     }
     const waited = Math.min(quiet, (now() - this.asked) / 1000);
     if (waited > HELLO && (!this.about || this.hellos) && this.hellos < 7) this.hello();
@@ -182,9 +191,10 @@ class Engine {
 
   // Play a recording into the conversation at the speed of speech, then silence until the agent has answered.
   async replay(data) {
+    const { rate, frame, largest } = this.protocol;
     let sound;
     try {
-      const decoded = await new OfflineAudioContext(1, 1, RATE).decodeAudioData(data);
+      const decoded = await new OfflineAudioContext(1, 1, rate).decodeAudioData(data);
       if (decoded.duration > 600) throw new Error("it lasts longer than ten minutes");
       sound = decoded.getChannelData(0);
     } catch (error) {
@@ -193,14 +203,14 @@ class Engine {
     }
     this.hush("");
     await this.open("Playing the recording.", null);
-    const live = this.live, start = now(), frames = Math.ceil(sound.length / FRAME);
+    const live = this.live, start = now(), frames = Math.ceil(sound.length / frame);
     let i = 0;
     live.feed = setInterval(() => {
-      for (; now() > start + i * MS && this.live === live; i++) {
-        const piece = sound.subarray(i * FRAME, (i + 1) * FRAME), pcm = new Int16Array(FRAME);
-        piece.forEach((x, j) => { pcm[j] = Math.max(-1, Math.min(1, x)) * 32767; });
+      for (; now() > start + i * 1000 * this.seconds && this.live === live; i++) {
+        const piece = sound.subarray(i * frame, (i + 1) * frame), pcm = new Int16Array(frame);
+        piece.forEach((x, j) => { pcm[j] = Math.max(-1, Math.min(1, x)) * largest; });
         this.captured(pcm.buffer, live.context.currentTime);
-        const quiet = this.rows.slice(-25).every((row) => row[33] < 328);
+        const quiet = !this.strips.slice(-25).some((strip) => this.isLoud(strip, "agent"));
         if (i > frames + 100 || (i > frames + 25 && quiet)) this.stop("The recording is over.");
       }
     }, 20);
@@ -211,7 +221,7 @@ class Engine {
     live.flying = new Map(), live.sent = new Map(); // frame -> when it was sent; and where its first sample was
     Object.assign(this.meter, { lost: 0, gaps: 0, ms: [], trip: [], ear: [] });
     try {
-      await this.wire(live, { sampleRate: RATE, latencyHint: "interactive" });
+      await this.wire(live, { sampleRate: this.protocol.rate, latencyHint: "interactive" });
     } catch { // some browsers refuse a microphone of another rate: take its own
       live.context?.close();
       await this.wire(live, { latencyHint: "interactive" });
@@ -221,7 +231,7 @@ class Engine {
     if (!awake) live.what += " There is no sound output here, so you will see the answer but not hear it.";
     if (this.live !== live) return closeSound(live);
     live.started = this.alive = now();
-    this.send({ t: "start", run: live.run });
+    this.send({ kind: "start", run: live.run, inline: false });
     this.say(live.what, "live");
   }
 
@@ -231,7 +241,8 @@ class Engine {
     const url = URL.createObjectURL(new Blob([this.model.get("worklet")], { type: "text/javascript" }));
     await context.audioWorklet.addModule(url);
     URL.revokeObjectURL(url);
-    const node = live.node = new AudioWorkletNode(context, "pp-talk", { outputChannelCount: [1] });
+    const node = live.node = new AudioWorkletNode(context, "pp-talk",
+      { outputChannelCount: [1], processorOptions: this.protocol });
     node.port.onmessage = ({ data }) => {
       if (this.live !== live) return;
       if (data.pcm) this.captured(data.pcm, data.began);
@@ -244,32 +255,33 @@ class Engine {
   captured(pcm, began) {
     const live = this.live;
     if (this.busy) return; // reading a persona: nobody listens
-    const n = live.n++, way = Math.ceil(median(this.meter.trip.slice(-50)) / MS) || 0;
+    const n = live.n++, way = Math.ceil(median(this.meter.trip.slice(-50)) / (1000 * this.seconds)) || 0;
     if (live.flying.size >= Math.min(25, Math.max(IN_FLIGHT, way + 4))) return; // dropped; the kernel counts gaps
     live.flying.set(n, { sent: now() });
     live.sent.set(n, { sent: now(), began }), live.sent.delete(n - 100);
-    this.send({ t: "a", run: live.run, n }, pcm);
+    this.send({ kind: "sound", run: live.run, number: n }, pcm);
   }
 
   play(n, pcm) {
     const { node, context } = this.live;
     if (node) return node.port.postMessage({ n, pcm }, [pcm]);
-    const buffer = context.createBuffer(1, FRAME, RATE), source = context.createBufferSource();
-    buffer.getChannelData(0).set(Float32Array.from(new Int16Array(pcm), (x) => x / 32768));
+    const { rate, frame, largest } = this.protocol;
+    const buffer = context.createBuffer(1, frame, rate), source = context.createBufferSource();
+    buffer.getChannelData(0).set(Float32Array.from(new Int16Array(pcm), (x) => x / (largest + 1)));
     source.buffer = buffer, source.connect(context.destination);
     this.live.next = Math.max(this.live.next, context.currentTime + 0.06);
-    source.start(this.live.next), this.live.next += MS / 1000;
+    source.start(this.live.next), this.live.next += this.seconds;
   }
 
   played({ played, at, gaps, slack }) { // from the first sample spoken to the first of the answer to it
     const { sent, context } = this.live, { began } = sent.get(played) ?? {};
     const out = (context.outputLatency || 0) + (context.baseLatency || 0);
-    if (began !== undefined) keep(this.meter.ear, 1000 * (at - began + out));
+    if (began !== undefined) measure(this.meter.ear, 1000 * (at - began + out));
     Object.assign(this.meter, { gaps, slack });
   }
 
   stop(why = "Stopped.") {
-    if (this.live) this.send({ t: "stop", run: this.live.run });
+    if (this.live) this.send({ kind: "stop" });
     this.hush(why);
   }
 
@@ -281,7 +293,7 @@ class Engine {
   }
 }
 
-function keep(list, x) {
+function measure(list, x) { // one more, of the last 3000
   list.push(x);
   if (list.length > 3000) list.shift();
 }

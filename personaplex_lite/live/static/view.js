@@ -4,7 +4,6 @@
 
 const AGENT = "#1f83d0", USER = "#d9741a";
 const SHADES = [["#1a5596", AGENT, "#7fd0e8"], ["#94390f", USER, "#f5cf6b"]].map(shades);
-const LOUD = 328; // −40 dB of 32767
 const TOP = { agent: 58, who: 110, user: 124, axis: 176, text: 198, agentGrid: 210, userGrid: 264, end: 316 };
 const WAVE = 48, CELL = 6, LANES = 4, LANE = 13; // pixels
 
@@ -86,45 +85,45 @@ class View {
     const { $, engine } = this, on = (x, what, call) => x.addEventListener(what, call);
     on($.start, "click", () => (engine.live ? engine.stop() : engine.start($.mic.value, $.clean.checked)
       .then(() => this.microphones())));
-    on($.new, "click", () => { this.at = null; engine.act("new", { told: this.told() }); });
-    on($.save, "click", () => engine.act("save"));
+    on($.new, "click", () => { this.at = null; engine.send({ kind: "new", settings: this.settings() }); });
+    on($.save, "click", () => engine.send({ kind: "save" }));
     on($.at, "input", () => { this.at = Number($.at.value); this.update(); });
-    on($.back, "click", () => this.rewind());
-    on($.fork, "click", () => this.rewind({ told: this.told() }));
+    on($.back, "click", () => this.rewind(null));
+    on($.fork, "click", () => this.rewind(this.settings()));
     on($.pick, "change", () => { this.file($.pick.files[0]); $.pick.value = ""; });
     on($.drop, "dragover", (event) => event.preventDefault());
     on($.drop, "drop", (event) => { event.preventDefault(); this.file(event.dataTransfer.files[0]); });
     for (const key of ["seed", "text", "audio", "role", "voice"]) on($[key], "input", () => { this.edited = true; });
   }
 
-  rewind(more) {
-    this.engine.act("rewind", { at: Number(this.$.at.value), ...more });
+  rewind(settings) { // settings: go on from there as these; null: as it was
+    this.engine.send({ kind: "rewind", at: Number(this.$.at.value), settings });
     this.at = null;
   }
 
   async file(file) { if (file) this.engine.replay(await file.arrayBuffer()); }
 
-  told() {
+  settings() { // what the persona panel says
     const { $ } = this, number = (x, or) => (Number.isFinite(x.valueAsNumber) ? x.valueAsNumber : or);
     this.edited = false;
-    return { voice: $.voice.value, role: $.role.value, seed: Math.max(0, Math.round(number($.seed, 0))),
+    return { voice: $.voice.value, role: whole($.role.value), seed: Math.max(0, Math.round(number($.seed, 0))),
       text_temperature: number($.text, 0.7), audio_temperature: number($.audio, 0.8) };
   }
 
   persona() { // the panel follows the conversation until somebody edits it
-    const { $, engine: { about } } = this, { told } = about;
+    const { $, engine: { about } } = this, { settings } = about;
     const option = (value, text = value) => new Option(text, value);
     $.questions.replaceChildren(...about.questions.map((name) => {
       const button = document.createElement("button");
       button.type = "button", button.textContent = name, own(button);
-      button.addEventListener("click", () => this.engine.act("question", { name }));
+      button.addEventListener("click", () => this.engine.send({ kind: "question", name }));
       return button;
     }));
     if (this.edited) return;
-    $.voice.replaceChildren(...(about.voices.includes(told.voice) ? [] : [option("", "as given in the code")]),
+    $.voice.replaceChildren(...(about.voices.includes(settings.voice) ? [] : [option("", "as given in the code")]),
       ...about.voices.map((name) => option(name)));
-    $.voice.value = told.voice, $.role.value = told.role, $.seed.value = told.seed;
-    $.text.value = told.text_temperature, $.audio.value = told.audio_temperature;
+    $.voice.value = settings.voice, $.role.value = settings.role, $.seed.value = settings.seed;
+    $.text.value = settings.text_temperature, $.audio.value = settings.audio_temperature;
   }
 
   async microphones() {
@@ -144,36 +143,36 @@ class View {
   }
 
   show() {
-    const { $, engine } = this, { status, live, about, busy, rows } = engine;
+    const { $, engine } = this, { status, live, about, busy, strips } = engine;
     const put = (x, text) => { if (x.textContent !== text) x.textContent = text; };
     put($.start, live ? "Stop" : engine.owner && engine.owner !== engine.client ? "Take over" : "Start");
     $.start.disabled = !about && !live, $.start.classList.toggle("pp-live", Boolean(live));
     put($.status, status.text), $.status.dataset.kind = status.kind;
     if (status.kind === "refused") $.file.open = true;
     for (const x of [$.new, $.fork]) x.disabled = !about || Boolean(busy);
-    for (const x of [$.save, $.back]) x.disabled = !about || Boolean(busy) || !rows.length;
+    for (const x of [$.save, $.back]) x.disabled = !about || Boolean(busy) || !strips.length;
     put($.words, engine.words.slice(-60).map((word) => word.text).join(" "));
-    $.at.max = rows.length;
-    if (this.at === null || this.at > rows.length) this.at = null, $.at.value = rows.length;
-    put($.when, `${(Number($.at.value) * 0.08).toFixed(1)} s`);
+    $.at.max = strips.length;
+    if (this.at === null || this.at > strips.length) this.at = null, $.at.value = strips.length;
+    put($.when, `${(Number($.at.value) * engine.seconds).toFixed(1)} s`);
     $.at.setAttribute("aria-valuetext", $.when.textContent);
     this.meter(put);
   }
 
   meter(put) {
-    const { $, engine: { meter, about, live } } = this;
+    const { $, engine: { meter, about, live, seconds } } = this, room = 1000 * seconds; // ms that a frame may take
     const ms = median(meter.ms.slice(-50)), ear = median(meter.ear.slice(-50)), context = about?.context ?? 1;
     const level = (x, share, bad) => {
       x.style.setProperty("--share", `${Math.min(100, 100 * (share || 0))}%`), x.dataset.bad = bad;
     };
     const round = (x, unit) => (Number.isFinite(x) ? `${Math.round(x)} ${unit}` : "–");
-    put($.ms, `${round(ms, "ms")} of 80`), level($.ms, ms / 80, ms > 80);
+    put($.ms, `${round(ms, "ms")} of ${room}`), level($.ms, ms / room, ms > room);
     put($.ear, round(ear, "ms")), level($.ear, ear / 600, ear > 400);
     put($.lost, `${meter.lost}${live?.n ? ` of ${live.n}` : ""}`);
     level($.lost, meter.lost / (live?.n || 1), meter.lost > 0);
-    put($.used, `${(meter.used * 0.08).toFixed(0)} of ${(context * 0.08).toFixed(0)} s`);
+    put($.used, `${(meter.used * seconds).toFixed(0)} of ${(context * seconds).toFixed(0)} s`);
     level($.used, meter.used / context, meter.used > context);
-    put($.advice, ms > 80 ? "The model is too slow here: every gap is a lost frame. Try quantised weights, fewer "
+    put($.advice, ms > room ? "The model is too slow here: every gap is a lost frame. Try quantised weights, fewer "
       + "programs beside it, or a faster machine." : meter.used > context
       ? "The beginning, and with it the persona, has left the model's memory: start a new conversation." : "");
   }
@@ -181,7 +180,7 @@ class View {
   // ---- the picture
 
   draw() {
-    const { canvas } = this.$, { rows, about } = this.engine, ratio = window.devicePixelRatio || 1;
+    const { canvas } = this.$, { strips, about, seconds } = this.engine, ratio = window.devicePixelRatio || 1;
     const width = canvas.clientWidth, label = width < 520 ? 38 : 64, column = width < 520 ? 4 : 5;
     if (!width || this.root.offsetParent === null) return;
     if (canvas.width !== Math.round(width * ratio)) {
@@ -190,25 +189,26 @@ class View {
     const g = canvas.getContext("2d"), ink = this.ink = getComputedStyle(this.root).color;
     g.setTransform(ratio, 0, 0, ratio, 0, 0), g.clearRect(0, 0, width, TOP.end);
     g.font = "11px system-ui, sans-serif", g.textBaseline = "middle";
-    const columns = Math.floor((width - label) / column), shown = this.at ?? rows.length;
+    const columns = Math.floor((width - label) / column), shown = this.at ?? strips.length;
     const before = Math.round(columns * (this.at === null ? 1 : 0.7));
-    const first = Math.max(0, Math.min(shown - before, rows.length - columns));
-    const last = Math.min(rows.length, first + columns), x = (i) => label + (i - first) * column;
+    const first = Math.max(0, Math.min(shown - before, strips.length - columns));
+    const last = Math.min(strips.length, first + columns), x = (i) => label + (i - first) * column;
     this.axis(g, ink, label, width, first, first + columns, x);
-    const agent = speaks(rows, first, last, 33), user = speaks(rows, first, last, 34);
+    const agent = this.speaks("agent", first, last), user = this.speaks("user", first, last);
     for (let i = first; i < last; i++) {
-      const row = rows[i], k = i - first;
+      const strip = strips[i], k = i - first;
       g.globalAlpha = agent[k] && user[k] ? 0.22 : 0, g.fillStyle = ink; // both at once
       g.fillRect(x(i), TOP.agent, column, TOP.axis - TOP.agent), g.globalAlpha = 1;
-      wave(g, row, 17, x(i), column, TOP.agent, AGENT), wave(g, row, 25, x(i), column, TOP.user, USER);
+      wave(g, strip.agent_peaks, x(i), column, TOP.agent, AGENT);
+      wave(g, strip.user_peaks, x(i), column, TOP.user, USER);
       if (agent[k]) g.fillStyle = AGENT, g.fillRect(x(i), TOP.who, column, 5);
       if (user[k]) g.fillStyle = USER, g.fillRect(x(i), TOP.who + 6, column, 5);
-      if (about) cells(g, row, x(i), column, about);
+      if (about) cells(g, strip, x(i), column, about);
     }
     this.text(g, first, last, x, width);
     if (this.at !== null) g.fillStyle = ink, g.fillRect(x(this.at) - 1, TOP.agent, 2, TOP.end - TOP.agent);
-    canvas.setAttribute("aria-label", `Both voices, who speaks, and the ${17} rows of tokens, second `
-      + `${(first * 0.08).toFixed(0)} to ${(last * 0.08).toFixed(0)}`);
+    canvas.setAttribute("aria-label", "Both voices, who speaks, and the 17 rows of tokens, second "
+      + `${(first * seconds).toFixed(0)} to ${(last * seconds).toFixed(0)}`);
   }
 
   axis(g, ink, label, width, first, end, x) {
@@ -220,12 +220,26 @@ class View {
     g.globalAlpha = 0.25;
     for (const y of [TOP.agent + WAVE / 2, TOP.user + WAVE / 2]) g.fillRect(label, y - 0.5, width - label, 1);
     g.textAlign = "center";
-    for (let s = Math.ceil(first * 0.08); s * 12.5 < end; s++) {
-      g.globalAlpha = 0.25, g.fillRect(x(s * 12.5), TOP.axis, 1, 4);
+    const { seconds } = this.engine;
+    for (let s = Math.ceil(first * seconds); s / seconds < end; s++) {
+      const at = x(s / seconds);
+      g.globalAlpha = 0.25, g.fillRect(at, TOP.axis, 1, 4);
       g.globalAlpha = 0.75;
-      if (s % 2 === 0 && x(s * 12.5) < width - 14) g.fillText(s ? `${s}` : "0 s", x(s * 12.5), TOP.axis + 10);
+      if (s % 2 === 0 && at < width - 14) g.fillText(s ? `${s}` : "0 s", at, TOP.axis + 10);
     }
     g.globalAlpha = 1;
+  }
+
+  speaks(who, first, last, bridge = 3) { // gaps of up to three frames inside speech are filled
+    const busy = [];
+    let since = -Infinity;
+    for (let i = first; i < last; i++) {
+      busy[i - first] = this.engine.isLoud(this.engine.strips[i], who);
+      if (!busy[i - first]) continue;
+      if (i - since <= bridge + 1) busy.fill(true, since - first + 1, i - first);
+      since = i;
+    }
+    return busy;
   }
 
   text(g, first, last, x, width) { // each word above its time, in the lowest lane that has room
@@ -248,33 +262,28 @@ function own(control) { // a key pressed here is for the control: JupyterLab's B
   control.dataset.lmSuppressShortcuts = "true";
 }
 
-function speaks(rows, first, last, side, bridge = 3) { // gaps of up to three frames inside speech are filled
-  const busy = [];
-  let since = -Infinity;
-  for (let i = first; i < last; i++) {
-    busy[i - first] = rows[i][side] > LOUD;
-    if (!busy[i - first]) continue;
-    if (i - since <= bridge + 1) busy.fill(true, since - first + 1, i - first);
-    since = i;
-  }
-  return busy;
-}
-
-function wave(g, row, from, x, column, top, colour) {
+function wave(g, peaks, x, column, top, colour) {
   g.fillStyle = colour;
-  for (let j = 0; j < 8; j++) {
-    const half = Math.max(0.5, Math.min(1, row[from + j] / 20000) * WAVE / 2);
-    g.fillRect(x + j * column / 8, top + WAVE / 2 - half, column / 8 + 0.2, 2 * half);
-  }
+  const wide = column / peaks.length;
+  peaks.forEach((peak, j) => {
+    const half = Math.max(0.5, Math.min(1, peak / 20000) * WAVE / 2);
+    g.fillRect(x + j * wide, top + WAVE / 2 - half, wide + 0.2, 2 * half);
+  });
 }
 
-function cells(g, row, x, column, about) { // pale where padding or silence
-  for (let i = 0; i < 17; i++) {
-    const id = row[i], side = i < 9 ? 0 : 1;
-    if (id < 0) continue;
-    const quiet = i === 0 ? id === about.pad || id === about.epad : id === about.silence[(i - 1) % 8];
-    const y = i === 0 ? TOP.text : i < 9 ? TOP.agentGrid + CELL * (i - 1) : TOP.userGrid + CELL * (i - 9);
-    g.fillStyle = quiet ? "rgba(128,128,128,.16)" : SHADES[side][Math.floor(((id * 0.618034 + i * 0.37) % 1) * 64)];
-    g.fillRect(x, y, column - 0.5, i === 0 ? 8 : CELL - 0.5);
-  }
+function cells(g, strip, x, column, about) { // pale where padding or silence
+  const cell = (id, quiet, shades, turn, y, high) => {
+    if (id < 0) return; // nothing there
+    g.fillStyle = quiet ? "rgba(128,128,128,.16)" : shades[Math.floor(((id * 0.618034 + turn * 0.37) % 1) * 64)];
+    g.fillRect(x, y, column - 0.5, high);
+  };
+  const codes = (side, shades, turn, top) => side.forEach((id, i) =>
+    cell(id, id === about.silence[i], shades, turn + i, top + CELL * i, CELL - 0.5));
+  cell(strip.text, strip.text === about.pad || strip.text === about.epad, SHADES[0], 0, TOP.text, 8);
+  codes(strip.agent_codes, SHADES[0], 1, TOP.agentGrid);
+  codes(strip.user_codes, SHADES[1], 9, TOP.userGrid);
+}
+
+function whole(text) { // a letter that was cut in two is replaced: the kernel takes none
+  return text.toWellFormed?.() ?? text;
 }

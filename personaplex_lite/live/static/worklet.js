@@ -1,10 +1,10 @@
 // Runs on the browser's audio thread: cuts the microphone into frames of 80 ms, plays the frames that come back.
 //
-// Frames are int16 at 24 kHz. Where the audio context runs at another rate, a resampler stands on either side.
-// Playback keeps a little sound in hand (`slack`), because frames do not arrive as evenly as they are played: 60 ms,
-// 40 more after each gap, up to 400, and 20 less after five seconds without one. More is only delay, and is cut out.
+// Frames are int16 at 24 kHz; the units come from messages.py, as the options of the processor. Where the audio context
+// runs at another rate, a resampler stands on either side. Playback keeps a little sound in hand (`slack`), because
+// frames do not arrive as evenly as they are played: 60 ms, 40 more after each gap, up to 400, and 20 less after five
+// seconds without one. More is only delay, and is cut out.
 
-const RATE = 24000, FRAME = 1920;
 const SLACK = 0.06, MORE = 0.04, LESS = 0.02, MOST = 0.4, TRIM = 5; // seconds
 
 // Band-limited, streaming: push samples at one rate, get those at the other that can be computed by now.
@@ -40,10 +40,11 @@ const same = { push: (samples) => samples };
 const resampler = (from, to) => (from === to ? same : new Resampler(from, to));
 
 class Talk extends AudioWorkletProcessor {
-  constructor() {
+  constructor({ processorOptions: { rate, frame, largest } }) {
     super();
-    this.down = resampler(sampleRate, RATE), this.up = resampler(RATE, sampleRate);
-    this.frame = new Int16Array(FRAME), this.filled = 0;
+    this.size = frame, this.seconds = frame / rate, this.largest = largest; // of a frame; 1.0 as an int16
+    this.down = resampler(sampleRate, rate), this.up = resampler(rate, sampleRate);
+    this.frame = new Int16Array(frame), this.filled = 0;
     this.queue = [], this.offset = 0; // frames to play; how far the first one is played
     this.playing = false, this.wait = 0, this.slack = SLACK, this.gaps = 0;
     this.gain = 0, this.held = 0, this.last = 0; // fade from a held value into what follows
@@ -61,10 +62,10 @@ class Talk extends AudioWorkletProcessor {
   capture(samples) {
     for (const x of this.down.push(samples)) {
       if (!this.filled) this.began = currentTime;
-      this.frame[this.filled++] = Math.max(-1, Math.min(1, x)) * 32767;
-      if (this.filled === FRAME) {
+      this.frame[this.filled++] = Math.max(-1, Math.min(1, x)) * this.largest;
+      if (this.filled === this.size) {
         this.port.postMessage({ pcm: this.frame.buffer, began: this.began }, [this.frame.buffer]);
-        this.frame = new Int16Array(FRAME), this.filled = 0;
+        this.frame = new Int16Array(this.size), this.filled = 0;
       }
     }
   }
@@ -74,12 +75,12 @@ class Talk extends AudioWorkletProcessor {
   }
 
   receive({ n, pcm }) {
-    const samples = this.up.push(Float32Array.from(new Int16Array(pcm), (x) => x / 32768));
+    const samples = this.up.push(Float32Array.from(new Int16Array(pcm), (x) => x / (this.largest + 1)));
     if (!this.playing && !this.queue.length) this.wait = this.slack * sampleRate;
     if (this.playing) this.least = Math.min(this.least, this.stock);
     this.queue.push({ n, pcm: samples });
-    const frame = FRAME / RATE, surplus = this.stock - this.slack - frame;
-    if (surplus > frame) this.skip(surplus); // a burst: go to the newest
+    const surplus = this.stock - this.slack - this.seconds;
+    if (surplus > this.seconds) this.skip(surplus); // a burst: go to the newest
     if (currentTime - this.looked > TRIM) {
       if (this.gaps === this.had) this.slack = Math.max(SLACK, this.slack - LESS);
       this.had = this.gaps;
@@ -102,7 +103,7 @@ class Talk extends AudioWorkletProcessor {
       let x = 0;
       if (this.playing && this.queue.length) {
         const first = this.queue[0];
-        if (!first.told) this.report(first, i);
+        if (!first.reported) this.report(first, i);
         x = first.pcm[this.offset++];
         if (this.offset >= first.pcm.length) this.queue.shift(), this.offset = 0;
       } else if (this.playing) { // a gap
@@ -115,7 +116,7 @@ class Talk extends AudioWorkletProcessor {
   }
 
   report(frame, i) { // when its first sample is, or would have been, played
-    frame.told = true;
+    frame.reported = true;
     const at = currentTime + (i - this.offset) / sampleRate;
     this.port.postMessage({ played: frame.n, at, gaps: this.gaps, slack: this.slack });
   }
