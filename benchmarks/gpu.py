@@ -2,9 +2,9 @@
 
     python -m benchmarks.gpu          writes docs/gpu.md: card, table, goals; without a CUDA card one sentence
 
-What departs from the textbook: random weights made on the card, so nothing is downloaded. Eager and captured
-frames, PyPI's `moshi` (where `python -m benchmarks.speed setup` put it) and a plain read of the card's memory
-take turns in one run. A frame includes the copy of its sound to the host, as a conversation needs it.
+Random weights are made on the card, so nothing is downloaded. Eager and captured frames, PyPI's `moshi`
+(where `python -m benchmarks.speed setup` put it) and a plain read of the card's memory take turns in one run.
+A frame includes the copy of its sound to the host, as a conversation needs it.
 """
 from __future__ import annotations
 
@@ -25,9 +25,14 @@ from personaplex_lite import Agent, Persona
 from personaplex_lite.evaluation.page import table
 from personaplex_lite.model.config import LMConfig, MimiConfig, personaplex_7b
 from personaplex_lite.model.mimi import Mimi
+from personaplex_lite.model.units import FRAME_SAMPLES
 from personaplex_lite.weights.checkpoint import empty_lm
 
-KINDS, BATCHES, READ, ROUNDS, FRAMES = ("bf16", "int8", "int4"), (1, 16), 2**30, 9, 10
+KINDS = ("bf16", "int8", "int4")
+BATCHES = (1, 16)           # conversations at once
+READ = 2**30                # bytes that the plain read sums
+ROUNDS = 9                  # turns of each side
+FRAMES = 10                 # in a turn
 HEAD = ("conversations", "weights", "whole frame", "ms", "ms to read the weights", "times that")
 
 
@@ -39,7 +44,8 @@ def random_agent(lm: LMConfig, mimi: MimiConfig, kind: str, device: str) -> Agen
     model = model.to_empty(device=device).eval().requires_grad_(False)
     for name, tensor in model.state_dict().items():
         if not tensor.is_floating_point():
-            tensor.random_(*((-127, 128) if tensor.dtype == torch.int8 else (0, 256)))
+            low, high = (-127, 128) if tensor.dtype == torch.int8 else (0, 256)
+            tensor.random_(low, high)
         elif name.endswith(("alpha", "scale")):
             tensor.fill_(1 if name.endswith("alpha") else 1e-3)
         else:
@@ -63,14 +69,15 @@ def moshi_frames(lm: LMConfig, rows: int, device: str) -> Callable[[], torch.Ten
     sys.path.insert(0, str(OFFICIAL))
     from moshi.models import LMGen, loaders
     model = loaders.get_moshi_lm(None, loaders._lm_kwargs | official(lm), device=device, dtype=torch.bfloat16)
-    codec, gen = loaders.get_mimi(None, device=device), LMGen(model)
+    codec = loaders.get_mimi(None, device=device)
+    gen = LMGen(model)
     for part in (codec, gen):
         part.streaming_forever(rows)
-    sound = 0.1 * torch.randn(rows, 1, 1920)
+    sound = 0.1 * torch.randn(rows, 1, FRAME_SAMPLES)
     nobody = torch.zeros(rows, 0, 1, dtype=torch.int64, device=device)
 
     @torch.no_grad()
-    def frame():
+    def frame() -> torch.Tensor | None:
         codec.encode(sound.to(device))
         told = gen.step(nobody)
         return None if told is None else codec.decode(told[:, 1:9].clamp(min=0)).cpu()
@@ -92,7 +99,8 @@ def measure(lm: LMConfig, mimi: MimiConfig, kind: str, rows: int, device: str, r
     """-> ms by what ran ("read": of the weights a frame reads), GB of them, why moshi is missing or "".
     Raises AssertionError if the captured frame says anything else than the eager one.
     """
-    agent, why = random_agent(lm, mimi, kind, device), ""
+    agent = random_agent(lm, mimi, kind, device)
+    why = ""
     calls = {"captured": frames_of(agent, rows, True), "eager": frames_of(agent, rows, False)}
     for _ in range(5):
         assert torch.equal(*(call() for call in calls.values())), "the graph says something else"
@@ -101,14 +109,17 @@ def measure(lm: LMConfig, mimi: MimiConfig, kind: str, rows: int, device: str, r
             calls["moshi"] = moshi_frames(lm, rows, device)
     except (ImportError, RuntimeError) as error:
         why = f"not measured: {str(error).splitlines()[0]}"
-    numbers, gb = torch.ones(read // 4, device=device), gb_read(lm, kind)
+    gb = gb_read(lm, kind)
+    numbers = torch.ones(read // 4, device=device)
     calls["read"] = lambda: float(numbers.sum())
     sides = [Call(*item) for item in calls.items()]
     took = {name: stages["ms"] for name, stages in turns(sides, rounds, frames).items()}
-    return took | {"read": [ms * gb * 1e9 / read for ms in took["read"]]}, gb, why
+    took["read"] = [ms * gb * 1e9 / read for ms in took["read"]]        # as if it had read the weights
+    return took, gb, why
 
 
 def run(device: str) -> str:
+    """Both tables: every kind of weights, one conversation and many; the goals."""
     lm, mimi = personaplex_7b()
     rows, goals = [HEAD], []
     for kind in KINDS:

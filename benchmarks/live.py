@@ -14,6 +14,7 @@ import platform
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,12 +45,14 @@ def prepare(folder: Path) -> Path:
 
 
 def spin() -> None:
+    """What it does."""
     while True:
         pass
 
 
 @contextmanager
-def another_program(on: bool):
+def another_program(on: bool) -> Iterator[None]:
+    """Something that wants a processor all the time, while the block lasts."""
     busy = multiprocessing.get_context("spawn").Process(target=spin, daemon=True)
     if on:
         busy.start()
@@ -86,10 +89,14 @@ def measure(seconds: float, config: Path | None, busy: bool) -> dict:
     return {**figures, "cpu": used / took}
 
 
-def row(name: str, f: dict, load: float) -> str:
-    late = ["{:.0f} / {:.0f}".format(*np.percentile(f[key], [50, 95])) for key in ("ms", "trip", "ear")]
-    return (f"| {name} | {' | '.join(late)} | {f['lost']} of {f['frames']} | {f['gaps']} "
-            f"| {100 * f['cpu']:.0f} % | {load:.1f} |")
+def row(name: str, figures: dict, load: float) -> str:
+    """A line of the table."""
+    late = []
+    for key in ("ms", "trip", "ear"):
+        middle, most = np.percentile(figures[key], [50, 95])
+        late.append(f"{middle:.0f} / {most:.0f}")
+    return (f"| {name} | {' | '.join(late)} | {figures['lost']} of {figures['frames']} | {figures['gaps']} "
+            f"| {100 * figures['cpu']:.0f} % | {load:.1f} |")
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """The sides of a comparison: ours, PyPI's `moshi` and `transformers`, behind one small face.
 
-What departs from the textbook: `frame()` is one 80 ms step, timed by stage in ms; `tokens(frames)` is what
+`frame()` is one 80 ms step, timed by stage in ms; `tokens(frames)` is what
 the side says, to be compared before anything is timed. Each side runs in a process of its own (pipe.py).
 """
 from __future__ import annotations
@@ -11,9 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from benchmarks.fullsize import official
 from personaplex_lite.model.config import LMConfig, MimiConfig
+from personaplex_lite.model.units import FRAME_SAMPLES, SAMPLE_RATE
 from personaplex_lite.weights.sizes import from_dict
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,73 +35,75 @@ class Codec:
 
     def frame(self) -> dict[str, float]:
         began = time.perf_counter()
-        codes = self.encode(0.1 * torch.randn(1, 1, 1920))
+        codes = self.encode(0.1 * torch.randn(1, 1, FRAME_SAMPLES))
         heard = time.perf_counter()
         self.decode(codes)
         return {"encode": 1e3 * (heard - began), "decode": 1e3 * (time.perf_counter() - heard)}
 
     def tokens(self, frames: int) -> dict[str, list]:
-        sounds = 0.1 * torch.randn(frames, 1, 1, 1920, generator=torch.Generator().manual_seed(0))
+        sounds = 0.1 * torch.randn(frames, 1, 1, FRAME_SAMPLES, generator=torch.Generator().manual_seed(0))
         codes = [self.encode(sound) for sound in sounds]
         return {"codes": torch.cat(codes, -1)[0].tolist(),
-                "pcm": torch.stack([self.decode(c).flatten()[:1920] for c in codes]).tolist()}
+                "pcm": torch.stack([self.decode(c).flatten()[:FRAME_SAMPLES] for c in codes]).tolist()}
 
 
 class OurMimi(Codec):
-    def __init__(self, path: str, config: dict, **_):
+    def __init__(self, path: str, config: dict, **_: object):
         from personaplex_lite.weights.checkpoint import load_mimi
         self.mimi = load_mimi(path, from_dict(MimiConfig, config))
         self.ears, self.mouth = self.mimi.new_ears(), self.mimi.new_mouth()
 
-    def encode(self, x):
+    def encode(self, x: Tensor) -> Tensor:
         return self.mimi.encode(x, self.ears)
 
-    def decode(self, codes):
+    def decode(self, codes: Tensor) -> Tensor:
         return self.mimi.decode(codes, self.mouth)
 
 
 class MoshiMimi(Codec):
-    def __init__(self, path: str, config: dict, **_):
+    def __init__(self, path: str, config: dict, **_: object):
         from moshi.models import loaders
         mimi = loaders.get_mimi(path, num_codebooks=config["codebooks"])
         mimi.streaming_forever(1)
-        self.encode, self.decode = mimi.encode, mimi.decode
+        self.encode = mimi.encode
+        self.decode = mimi.decode
 
 
 class TransformersMimi(Codec):
     """Its decoder keeps the transformer's past, not the convolutions': less than a stream needs."""
 
-    def __init__(self, path: str, config: dict, **_):
+    def __init__(self, path: str, config: dict, **_: object):
         from safetensors.torch import load_file
         from transformers import MimiConfig as Config
         from transformers import MimiModel
-        self.mimi, self.codebooks = MimiModel(Config(use_cache=True)).eval(), config["codebooks"]
+        self.mimi = MimiModel(Config(use_cache=True)).eval()
+        self.codebooks = config["codebooks"]
         self.mimi.load_state_dict(_for_transformers(load_file(path), config["transformer"]["heads"]))
         self.past = self.pads = self.said = None
 
-    def encode(self, x):
+    def encode(self, x: Tensor) -> Tensor:
         out = self.mimi.encode(x, num_quantizers=self.codebooks, encoder_past_key_values=self.past,
                                padding_cache=self.pads, use_streaming=True)
         self.past, self.pads = out.encoder_past_key_values, out.padding_cache
         return out.audio_codes
 
-    def decode(self, codes):
+    def decode(self, codes: Tensor) -> Tensor:
         out = self.mimi.decode(codes, decoder_past_key_values=self.said)
         self.said = out.decoder_past_key_values
         return out.audio_values
 
 
-def _for_transformers(official: dict, heads: int) -> dict:
+def _for_transformers(official: dict[str, Tensor], heads: int) -> dict[str, Tensor]:
     """Its names; q, k, v apart; the rotated pairs of q and k as two halves."""
     tensors = {}
     for name, tensor in official.items():
         for pattern, new in TRANSFORMERS_NAMES:
             name = re.sub(pattern, new, name)
         if name.endswith("in_proj_weight"):
-            for part, w in zip("qkv", tensor.chunk(3)):
+            for part, weight in zip("qkv", tensor.chunk(3)):
                 if part != "v":
-                    w = w.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2)
-                tensors[name.replace("in_proj_weight", f"{part}_proj.weight")] = w
+                    weight = weight.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2)
+                tensors[name.replace("in_proj_weight", f"{part}_proj.weight")] = weight
         else:
             tensors[name] = tensor
     return tensors
@@ -124,7 +128,8 @@ class OurLM:
 
     def age(self) -> None:
         """As if the conversation had filled its ring, 240 s."""
-        now, slots = self.chat.save(), self.agent.lm.config.temporal.context
+        now = self.chat.save()
+        slots = self.agent.lm.config.temporal.context
         now.state["t"].fill_(slots + 11)
         steps = torch.arange(10, slots + 10)
         now.state["temporal.pos"][:, steps % slots] = steps
@@ -149,7 +154,7 @@ class MoshiLM:
         self.gen.streaming_forever(1)
         self.nobody = torch.zeros(1, 0, 1, dtype=torch.int64)     # sixteen steps leave no row to hear with
 
-    def _text(self, _):
+    def _text(self, _: Tensor) -> None:
         self.spoke = time.perf_counter()
 
     def frame(self) -> dict[str, float]:
@@ -174,7 +179,7 @@ class OurLite:
         import personaplex_lite as pp
         agent = pp.load(path)
         self.chat = agent.chat(pp.Persona(min(agent.voices), "you work at happy garden"), progress=False)
-        sound = torch.cat([pp.audio.read(ROOT / "data/questions/name.wav"), torch.zeros(12_000)])
+        sound = torch.cat([pp.audio.read(ROOT / "data/questions/name.wav"), torch.zeros(SAMPLE_RATE // 2)])
         self.sounds = list(pp.audio.frames(sound))
 
     def frame(self) -> dict[str, float]:
@@ -187,7 +192,7 @@ class OurLite:
 class Memory:
     """How fast this machine reads: 256 MB of float32 summed, which is far more than its caches hold."""
 
-    def __init__(self, **_):
+    def __init__(self, **_: object):
         self.numbers = torch.ones(64_000_000)
 
     def frame(self) -> dict[str, float]:

@@ -1,8 +1,8 @@
 """Each side of a comparison in a process of its own, which answers over a pipe.
 
-What departs from the textbook: requests and answers are lines of JSON, so that both sides hold their weights,
-take turns every few frames and see the same machine, and neither pays for what the other imported. The public
-packages live in runs/official, apart from .venv, and run on the same torch.
+Requests and answers are lines of JSON, so that both sides hold their weights, take turns every few frames and
+see the same machine, and neither pays for what the other imported. The public packages live in runs/official,
+apart from .venv, and run on the same torch.
 """
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from benchmarks.peers import ROOT, SIDES
+from personaplex_lite.model.config import LMConfig, MimiConfig
 from personaplex_lite.weights.sizes import to_dict
 
 OFFICIAL = ROOT / "runs" / "official"
@@ -35,47 +38,54 @@ def setup() -> None:
 class Side:
     """The parent's end of the pipe. Raises RuntimeError, with what the child said, if it cannot go on."""
 
-    def __init__(self, name: str, threads: int, path, config=None, weights: str = "f32"):
+    def __init__(self, name: str, threads: int, path: Path | str, config: LMConfig | MimiConfig | None = None,
+                 weights: str = "f32"):
+        self.label = f"{name} {weights}"
         folders = [ROOT] if name.startswith("ours") else [OFFICIAL, ROOT]
         env = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(map(str, folders))}
-        self.label = f"{name} {weights}"
         self.child = subprocess.Popen([sys.executable, "-W", "ignore", "-m", "benchmarks.pipe"], cwd=ROOT,
                                       env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                       stderr=subprocess.DEVNULL)
-        config = None if config is None else to_dict(config)
+        sizes = None if config is None else to_dict(config)
         try:
-            self.loaded = self.ask(name, path=str(path), config=config, weights=weights)
+            self.loaded = self.ask(name, path=str(path), config=sizes, weights=weights)
         except RuntimeError:
             self.__exit__()
             raise
 
-    def ask(self, do: str, **what):
+    def ask(self, do: str, **what: Any) -> Any:
         """One request, one answer: "frames" n, "tokens" …, "age", "profile" n, "memory"."""
         self.child.stdin.write(json.dumps([do, what]) + "\n")
         self.child.stdin.flush()
-        answer = self.child.stdout.readline()
-        if not answer or "error" in (answer := json.loads(answer)):
-            raise RuntimeError(answer["error"] if answer else f"it ended with status {self.child.wait()}")
+        line = self.child.stdout.readline()
+        if not line:
+            raise RuntimeError(f"it ended with status {self.child.wait()}")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
         return answer["is"]
 
-    def __enter__(self):
+    def __enter__(self) -> Side:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.child.stdin.close()
         self.child.wait()
 
 
 def serve() -> None:
     """The child's end: requests are lines of JSON; what libraries print goes to stderr."""
-    pipe, sys.stdout, side = sys.stdout, sys.stderr, None
+    pipe = sys.stdout
+    sys.stdout = sys.stderr
+    side = None
     torch.set_grad_enabled(False)
     for line in sys.stdin:
         do, what = json.loads(line)
         try:
             if do in SIDES:
                 importlib.import_module(IMPORTS[do.split()[0]])
-                before, began = memory("VmRSS"), time.perf_counter()
+                before = memory("VmRSS")
+                began = time.perf_counter()
                 side = SIDES[do](**what)
                 answer = {"seconds": time.perf_counter() - began, "most": memory("VmHWM") - before}
             elif do == "frames":
@@ -97,7 +107,7 @@ def memory(which: str) -> float:
     return int(re.search(rf"{which}:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1e6
 
 
-def profile(frame, n: int) -> dict:
+def profile(frame: Callable[[], object], n: int) -> dict:
     """Of the fastest of n frames: milliseconds, operator calls, and the operators that took most time."""
     from torch.profiler import ProfilerActivity
     runs = []
