@@ -34,14 +34,22 @@ def run(args) -> None:
 def talk(args) -> None:
     """Ask one of the questions that ship with the project; leave the answer and its picture in a folder."""
     from . import Persona, load
+    from .model.units import FRAME_SECONDS
+    # all is checked before the first second of work
     asked = pick(args.question)
-    chat = load(args.checkpoint).chat(Persona(asked["voice"], asked["role"]), args.seed, args.greedy)
+    if args.out.exists() and not args.out.is_dir():
+        raise ValueError(f"{args.out} is a file: give -o the name of a folder")
+    args.out.mkdir(parents=True, exist_ok=True)
+    persona = Persona(asked["voice"], asked["role"])
+    chat = load(args.checkpoint).chat(persona, args.seed, args.greedy)
     began = time.perf_counter()
     reply = chat.run(QUESTIONS / asked["file"])
-    speed = len(reply.frames) * 0.08 / (time.perf_counter() - began)
-    args.out.mkdir(parents=True, exist_ok=True)
-    sound, both = reply.save(args.out / "reply.wav"), reply.save(args.out / "talk.wav", both=True)
-    reply.plot(args.out / "reply.png")
+    seconds = time.perf_counter() - began
+    speed = len(reply.frames) * FRAME_SECONDS / seconds
+    sound = reply.save(args.out / "reply.wav")
+    both = reply.save(args.out / "talk.wav", both=True)
+    picture = args.out / "reply.png"
+    reply.plot(picture)
     print(f"""
   role      {asked["role"]}
   you       {asked["text"]}
@@ -49,18 +57,20 @@ def talk(args) -> None:
 
   answer    {sound}
   both      {both} (you on the left, the agent on the right)
-  picture   {args.out / "reply.png"}
+  picture   {picture}
   speed     {speed:.1f} × real time on {os.cpu_count()} cores""")
     print("  next      make lab (opens the notebooks at the first one)")
 
 
 def pick(name: str | None) -> dict:
     """An entry of questions.json by its name, the first if none is given."""
-    entries = {entry["file"].removesuffix(".wav"): entry
-               for entry in json.loads((QUESTIONS / "questions.json").read_text())}
-    if name is not None and name not in entries:
-        raise ValueError(f"no question {name!r}: there are {', '.join(entries)}")
-    return entries[name or next(iter(entries))]
+    entries = json.loads((QUESTIONS / "questions.json").read_text(encoding="utf-8"))
+    named = {entry["file"].removesuffix(".wav"): entry for entry in entries}
+    if name is None:
+        return entries[0]
+    if name not in named:
+        raise ValueError(f"no question {name!r}: there are {', '.join(named)}")
+    return named[name]
 
 
 def course(args) -> None:
@@ -107,13 +117,13 @@ def parser() -> argparse.ArgumentParser:
     one = command(commands, "run", run, "answer a recorded question")
     one.add_argument("question", type=Path, help="wav, flac, ogg or mp3 of somebody speaking")
     one.add_argument("-o", "--out", type=Path, default=Path("reply.wav"), help="sound file (reply.wav)")
-    one.add_argument("--role", default="", help="what the agent is told about itself")
+    one.add_argument("--role", type=text, default="", help="what the agent is told about itself")
     one.add_argument("--voice", help="a voice of the checkpoint, or a wav of somebody speaking")
     two = command(commands, "talk", talk, "ask one of the questions in data/questions")
     two.add_argument("question", nargs="?", help="open, price, name, … (the first)")
     two.add_argument("-o", "--out", type=Path, default=Path("out"), help="folder for the answer (out)")
     for sub in (one, two):
-        sub.add_argument("--seed", type=int, default=0, help="another seed, another conversation (0)")
+        sub.add_argument("--seed", type=seed, default=0, help="another seed, another conversation (0)")
         sub.add_argument("--greedy", action="store_true", help="always the likeliest token, no dice")
         sub.add_argument("--checkpoint", help="a checkpoint's folder (data/lite)")
     fit = command(commands, "plan", plan, "will a checkpoint fit into this machine's memory?")
@@ -139,6 +149,26 @@ def command(commands, name: str, call, about: str, **options) -> argparse.Argume
     sub = commands.add_parser(name, help=about, description=about, **options)
     sub.set_defaults(call=call)
     return sub
+
+
+def text(given: str) -> str:
+    """An argument that must be text: the shell hands over any bytes."""
+    try:
+        given.encode("utf-8")
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError("this is not UTF-8 text: type it in a UTF-8 terminal") from None
+    return given
+
+
+def seed(given: str) -> int:
+    """An argument that must be a seed: a whole number that fits into an int64."""
+    try:
+        number = int(given)
+    except ValueError:          # no number, or one of thousands of digits
+        number = 2 ** 63
+    if not -2 ** 63 <= number < 2 ** 63:
+        raise argparse.ArgumentTypeError("a whole number from -2^63 to 2^63 - 1, such as 0")
+    return number
 
 
 def note(message, *_, **__) -> None:

@@ -106,6 +106,24 @@ def test_wrong_usage_exits_with_2(argv):
     assert stopped.value.code == 2
 
 
+@pytest.mark.parametrize("option, says", [(["--seed", "9" * 30], "whole number"),
+                                          (["--seed", "x"], "whole number"),
+                                          (["--seed", "9" * 5000], "whole number"),
+                                          (["--role", "\udcff\udcfe"], "not UTF-8")])
+def test_an_unfit_option_is_one_short_sentence_before_any_work(capsys, option, says):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["run", QUESTION, *option])
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert says in said and len(said) < 200
+
+
+def test_talk_into_a_file_is_refused_before_any_work(tmp_path, capsys):
+    (tmp_path / "notes.txt").write_text("mine")
+    assert "give -o the name of a folder" in refused(capsys, "talk", "-o", tmp_path / "notes.txt")
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
 def test_the_questions_are_sound_and_held_out():
     assert {"open", "price", "name", "company", "close", "unknown"} == {entry["kind"] for entry in ENTRIES}
     for entry in ENTRIES:
