@@ -427,3 +427,37 @@ def test_clips_of_the_second_generation():
         assert not held & {s.text for s in specs if s.kind == kind}
     first = clips.inventory("train", 300, 200)
     assert {s.generation for s in first} == {"first"} and not any("'" in s.text for s in first)
+
+
+def test_dialogues_of_the_second_generation(tmp_path):
+    """Prices that the voice has said, short corrections, questions from outside; clips without sound."""
+    records = []
+    for spec in clips.inventory("train", generation="second"):
+        words = [(word, 0.3 * n, 0.3 * n + 0.3) for n, word in enumerate(spec.text.split())]
+        records.append(vars(spec) | {"words": words, "seconds": 0.3 * len(words), "at": 0.0, "noise": 0})
+    frames = np.cumsum([0] + [int(r["seconds"] / 0.08) + 27 for r in records])
+    codes = np.zeros((8, frames[-1]), np.int16)
+    folder = tmp_path / "train"
+    folder.mkdir()
+    np.savez(folder / "shard_0000.npz", codes=codes, echoes=codes, offsets=frames)
+    (folder / "shard_0000.json").write_text(json.dumps(records))
+    np.savez(tmp_path / "rooms.npz", rooms=np.zeros((3, 8, 800), np.int16))
+    text = Text(tokenizer.train(tmp_path / "tokenizer.model", 1500, 4000, "second"))
+    library = dialogue.Library(folder)
+    dialogues = talks.Dialogues(library, text, lm.lite_lm(len(text), [1] * 8, [2] * 8))
+    assert library.generation == "second"
+    rng, said = Random(1), []
+    for _ in range(100):
+        talk = dialogues.sample(rng, 320)
+        said.append(" ".join(w.text for w in text.words(talk.frames[0, talk.t:].tolist())))
+    assert sum("dollars" in line for line in said) > 10 and sum("this desk" in line for line in said) > 10
+    call = talks.Call(talk, library, rng, library.users)
+    facts = world.make_facts(rng, "train", "second")
+    wishes = [dialogues._desk(call, facts) for _ in range(400)]
+    mended = [(clips[0][0], clips[1][0], reply) for clips, reply in wishes
+              if len(clips) == 2 and clips[1][0] and clips[1][0].record["kind"] == "correction"]
+    assert mended
+    for _, mend, reply in mended:
+        assert f"the {mend.record['slots']['item']} " in reply, "what is answered is the correction"
+    tokens, weight = talks.text_only(rng, text, "train", 120, "second")
+    assert tokens.shape == weight.shape == (120,)

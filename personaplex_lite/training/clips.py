@@ -35,7 +35,7 @@ AGENT_SHARES = {"price": .37, "unpriced": .07, "greeting": .19, "company": .10, 
 USER_SHARES = {"price": .38, "open": .06, "close": .06, "name": .05, "company": .05, "unknown": .07,
                "rule": .05, "talk": .05, "rest": .08, "lead": .02, "story": .04, "barge": .01, "change": .01,
                "again": .01, "greeting": .02, "thanks": .02, "bye": .02}
-SECOND_SHARES = {"agent": {"outside": .03}, "user": {"outside": .07, "correction": .03}}   # added to those
+SECOND_SHARES = {"agent": {"outside": .03}, "user": {"outside": .07, "correction": .12}}   # added to those
 VOICE_SEEDS = {"train": 5, "test": 1}           # how often each voice says each prompt sentence
 TEST_SEEDS = 1_000_000                          # test seeds start here: no test clip is also a training clip
 
